@@ -1,0 +1,11 @@
+//! The replication core: a deterministic state machine without clock, socket, disk or thread.
+#![forbid(unsafe_code)]
+
+pub mod command;
+pub mod event;
+pub mod limits;
+pub mod node;
+pub mod notice;
+pub mod status;
+
+pub use node::{Node, Opening, Settings};

@@ -1,0 +1,2 @@
+//! twinblk.
+fn main() {}

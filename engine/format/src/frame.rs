@@ -17,6 +17,11 @@ pub const HISTORY_MAX: usize = 96;
 /// The first 128 bits of a block's BLAKE3 hash.
 pub type Digest = [u8; 16];
 
+/// The digest of a block of zeroes.
+pub const ZERO_BLOCK_DIGEST: Digest = [
+    0xb6, 0xfb, 0x73, 0xfc, 0x46, 0x93, 0x8c, 0x98, 0x1e, 0x2b, 0x0b, 0x4b, 0x1e, 0xf2, 0x82, 0xad,
+];
+
 /// Why a peer could not do what it was asked to.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Fault {

@@ -3,6 +3,7 @@
 
 pub mod command;
 pub mod event;
+pub mod inflight;
 pub mod limits;
 pub mod node;
 pub mod notice;

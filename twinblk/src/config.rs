@@ -1,0 +1,307 @@
+//! The configuration file: every key has a default where a sensible one exists, and what cannot be
+//! meant stops the start with the file, the line and the remedy.
+
+mod values;
+
+pub(crate) use values::{Address, NbdAddress};
+
+use crate::failure::{Context, Failure};
+use crate::units::Size;
+use engine::volume::Options;
+use format::types::Name;
+use replica::Settings;
+use serde::Deserialize;
+use std::ops::Range;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+use toml::Spanned;
+use values::{Named, Sized, one_or_more};
+
+/// Where the daemon looks for its configuration by default.
+pub(crate) const CONFIG_PATH: &str = "/etc/twinblk/twinblk.toml";
+/// Where the cluster key lies by default.
+pub(crate) const KEY_PATH: &str = "/etc/twinblk/cluster.key";
+/// Where the admin socket lies by default.
+pub(crate) const ADMIN_PATH: &str = "/run/twinblk/admin.sock";
+
+/// Below, a busy machine's scheduling would look like a dead peer; above, clients would rather see
+/// an error.
+const LEASE_MS: Range<u64> = 200..60_001;
+/// Spinning longer than this costs more than waking up does.
+const SPIN_US_MAX: u64 = 1000;
+/// Enough for a few hundred requests of the largest size, and what fits any machine.
+const ARENA_BYTES: Range<u64> = 4 << 20..(4 << 30) + 1;
+/// A peer is pinged this often within its timeout.
+const PINGS_PER_LEASE: u32 = 8;
+
+/// What the file says, with the defaults filled in.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) struct Config {
+    /// This node's name.
+    pub(crate) name: Name,
+    /// Registry, and by default each volume's data and metadata.
+    pub(crate) state_dir: PathBuf,
+    /// Where peers connect to.
+    pub(crate) listen: Address,
+    /// Where NBD clients connect to.
+    pub(crate) nbd: Vec<NbdAddress>,
+    /// The admin socket.
+    pub(crate) admin: PathBuf,
+    /// The other nodes.
+    pub(crate) peers: Vec<Peer>,
+    /// The cluster key's file.
+    pub(crate) key_file: PathBuf,
+    /// A peer that has not answered for this long is gone.
+    pub(crate) lease: Duration,
+    /// How long a reactor spins before it sleeps, at most.
+    pub(crate) spin: Duration,
+    /// Each volume's arena.
+    pub(crate) arena_bytes: u64,
+}
+
+/// Another node.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) struct Peer {
+    /// Its name.
+    pub(crate) name: Name,
+    /// Its addresses, tried in turn.
+    pub(crate) addresses: Vec<Address>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields, default)]
+#[derive(Default)]
+struct File {
+    node: NodeSection,
+    peer: Vec<PeerSection>,
+    security: SecuritySection,
+    failover: FailoverSection,
+    io: IoSection,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct NodeSection {
+    name: Option<Named>,
+    state_dir: PathBuf,
+    listen: Address,
+    #[serde(deserialize_with = "one_or_more")]
+    nbd: Vec<NbdAddress>,
+    admin: PathBuf,
+}
+
+impl Default for NodeSection {
+    fn default() -> Self {
+        NodeSection {
+            name: None,
+            state_dir: "/var/lib/twinblk".into(),
+            listen: Address::any(7788),
+            nbd: vec![NbdAddress::Unix("/run/twinblk/nbd.sock".into())],
+            admin: ADMIN_PATH.into(),
+        }
+    }
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct PeerSection {
+    name: Spanned<Named>,
+    #[serde(deserialize_with = "one_or_more")]
+    address: Vec<Address>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct SecuritySection {
+    key_file: PathBuf,
+}
+
+impl Default for SecuritySection {
+    fn default() -> Self {
+        SecuritySection {
+            key_file: KEY_PATH.into(),
+        }
+    }
+}
+
+#[derive(Deserialize, Default)]
+#[serde(deny_unknown_fields, default)]
+struct FailoverSection {
+    lease_ms: Option<Spanned<u64>>,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(deny_unknown_fields, default)]
+struct IoSection {
+    spin_us: Option<Spanned<u64>>,
+    arena: Option<Spanned<Sized>>,
+}
+
+/// What is wrong and where, before the file and the line are known.
+struct Complaint {
+    at: Range<usize>,
+    message: String,
+}
+
+impl Config {
+    /// Reads the file.
+    pub(crate) fn read(path: &Path) -> Result<Config, Failure> {
+        let text = std::fs::read_to_string(path).context(|| {
+            format!(
+                "cannot read the configuration {} (--config names another)",
+                path.display()
+            )
+        })?;
+        Config::parse(path, &text)
+    }
+
+    /// Reads the text of a file.
+    pub(crate) fn parse(path: &Path, text: &str) -> Result<Config, Failure> {
+        let complain = |complaint: Complaint| {
+            let start = complaint.at.start.min(text.len());
+            let line = text.as_bytes()[..start]
+                .iter()
+                .filter(|byte| **byte == b'\n')
+                .count()
+                + 1;
+            let message = complaint.message.lines().collect::<Vec<_>>().join(" ");
+            Failure::failed(format!("{}:{line}: {message}", path.display()))
+        };
+        let file: File = toml::from_str(text).map_err(|error| {
+            complain(Complaint {
+                at: error.span().unwrap_or_default(),
+                message: with_remedy(error.message()),
+            })
+        })?;
+        file.check().map_err(complain)
+    }
+
+    /// What a replica's reactor is started with.
+    pub(crate) fn options(&self) -> Options {
+        let nanos = |duration: Duration| u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX);
+        Options {
+            settings: Settings {
+                peer_timeout: nanos(self.lease),
+                ping_interval: nanos(self.lease / PINGS_PER_LEASE),
+                ..Settings::default()
+            },
+            arena_bytes: usize::try_from(self.arena_bytes).unwrap_or(usize::MAX),
+            spin_nanos_max: nanos(self.spin),
+        }
+    }
+
+    /// The peer of that name.
+    pub(crate) fn peer(&self, name: &Name) -> Option<&Peer> {
+        self.peers.iter().find(|peer| peer.name == *name)
+    }
+}
+
+impl File {
+    fn check(self) -> Result<Config, Complaint> {
+        let name = match self.node.name {
+            Some(Named(name)) => name,
+            None => host_name()?,
+        };
+        let mut peers: Vec<Peer> = Vec::new();
+        for section in self.peer {
+            let at = section.name.span();
+            let Named(peer) = section.name.into_inner();
+            let message = if peer == name {
+                format!("peer {peer} is this node itself: [[peer]] names only the others")
+            } else if peers.iter().any(|other| other.name == peer) {
+                format!("peer {peer} is named twice: list its addresses in one [[peer]]")
+            } else if section.address.is_empty() {
+                format!("peer {peer} has no address: write address = \"HOST:7788\"")
+            } else {
+                peers.push(Peer {
+                    name: peer,
+                    addresses: section.address,
+                });
+                continue;
+            };
+            return Err(Complaint { at, message });
+        }
+        let lease_ms = bounded("lease_ms", self.failover.lease_ms, 2000, LEASE_MS)?;
+        let spin_us = bounded(
+            "spin_us",
+            self.io.spin_us,
+            spin_us_default(),
+            0..SPIN_US_MAX + 1,
+        )?;
+        let arena = self
+            .io
+            .arena
+            .map(|size| Spanned::new(size.span(), size.into_inner().0.0));
+        Ok(Config {
+            name,
+            state_dir: self.node.state_dir,
+            listen: self.node.listen,
+            nbd: self.node.nbd,
+            admin: self.node.admin,
+            peers,
+            key_file: self.security.key_file,
+            lease: Duration::from_millis(lease_ms),
+            spin: Duration::from_micros(spin_us),
+            arena_bytes: bounded("arena", arena, 64 << 20, ARENA_BYTES)?,
+        })
+    }
+}
+
+fn bounded(
+    key: &str,
+    value: Option<Spanned<u64>>,
+    default: u64,
+    allowed: Range<u64>,
+) -> Result<u64, Complaint> {
+    let Some(value) = value else {
+        return Ok(default);
+    };
+    if allowed.contains(value.get_ref()) {
+        return Ok(value.into_inner());
+    }
+    let (from, to) = (allowed.start, allowed.end - 1);
+    let bounds = if key == "arena" {
+        format!("\"{}\" to \"{}\"", Size(from), Size(to))
+    } else {
+        format!("{from} to {to}")
+    };
+    Err(Complaint {
+        at: value.span(),
+        message: format!("{key} cannot be {}: write {bounds}", value.get_ref()),
+    })
+}
+
+/// Spinning on the only processor keeps whoever is waited for from running.
+fn spin_us_default() -> u64 {
+    match std::thread::available_parallelism() {
+        Ok(processors) if processors.get() > 1 => 20,
+        _ => 0,
+    }
+}
+
+fn host_name() -> Result<Name, Complaint> {
+    let host = rustix::system::uname()
+        .nodename()
+        .to_string_lossy()
+        .to_ascii_lowercase();
+    let first = host.split('.').next().unwrap_or_default();
+    Name::new(first).ok_or_else(|| Complaint {
+        at: 0..0,
+        message: format!("the host's name `{host}` is no node name: write [node] name = \"alpha\""),
+    })
+}
+
+/// The parser says what is wrong; a person wants to know what to do as well.
+fn with_remedy(message: &str) -> String {
+    let remedy = if message.starts_with("unknown field") {
+        ": correct its spelling or remove it"
+    } else if message.starts_with("missing field") {
+        ": add it"
+    } else {
+        ""
+    };
+    format!("{message}{remedy}")
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,129 @@
+use super::{Config, NbdAddress};
+use std::path::Path;
+use std::time::Duration;
+
+fn parse(text: &str) -> Result<Config, String> {
+    Config::parse(Path::new("t.toml"), text).map_err(|failure| failure.message)
+}
+
+fn complaint(text: &str) -> String {
+    parse(text).expect_err("the configuration is wrong")
+}
+
+const GOOD: &str = r#"
+[node]
+name = "alpha"
+nbd = ["unix:/run/a.sock", "tcp:127.0.0.1:10809"]
+
+[[peer]]
+name = "beta"
+address = "10.0.0.2:7788"
+
+[[peer]]
+name = "gamma"
+address = ["10.0.0.3:7788", "[fe80::1]:7788"]
+
+[failover]
+lease_ms = 500
+
+[io]
+spin_us = 0
+arena = "8M"
+"#;
+
+#[test]
+fn a_good_file_is_read_with_defaults() {
+    let config = parse(GOOD).expect("it is good");
+    assert_eq!(config.name.as_str(), "alpha");
+    assert_eq!(config.listen.as_str(), "0.0.0.0:7788");
+    assert_eq!(config.state_dir, Path::new("/var/lib/twinblk"));
+    assert_eq!(config.nbd[0], NbdAddress::Unix("/run/a.sock".into()));
+    assert_eq!(config.peers[1].addresses.len(), 2);
+    assert_eq!(config.lease, Duration::from_millis(500));
+    assert_eq!(config.arena_bytes, 8 << 20);
+    let options = config.options();
+    assert_eq!(options.settings.peer_timeout, 500_000_000);
+    assert_eq!(options.spin_nanos_max, 0);
+}
+
+#[test]
+fn complaints_name_file_line_and_remedy() {
+    for (text, line, words) in [
+        (
+            "[node]\nname = \"a\"\nlisen = \"x\"\n",
+            3,
+            "unknown field `lisen`",
+        ),
+        ("[node]\nname = \"Alpha\"\n", 2, "is no name"),
+        (
+            "[node]\nname = \"a\"\nlisten = \"10.0.0.1\"\n",
+            3,
+            "write HOST:PORT",
+        ),
+        (
+            "[node]\nname = \"a\"\nnbd = \"unix:relative\"\n",
+            3,
+            "unix:/PATH",
+        ),
+        (
+            "X",
+            4,
+            "`b` is no NBD address",
+        ),
+        (
+            "[node]\nname = \"a\"\n[[peer]]\nname = \"b\"\n",
+            3,
+            "missing field `address`: add it",
+        ),
+        (
+            "[node]\nname = \"a\"\n[[peer]]\nname = \"b\"\naddress = []\n",
+            4,
+            "has no address",
+        ),
+        (
+            "[node]\nname = \"a\"\n[[peer]]\nname = \"a\"\naddress = \"h:1\"\n",
+            4,
+            "this node itself",
+        ),
+        (
+            "[node]\nname = \"a\"\n[failover]\n\nlease_ms = 5\n",
+            5,
+            "write 200 to 60000",
+        ),
+        (
+            "[node]\nname = \"a\"\n[io]\nspin_us = 5000\n",
+            4,
+            "write 0 to 1000",
+        ),
+        (
+            "[node]\nname = \"a\"\n[io]\narena = \"1K\"\n",
+            4,
+            "write \"4M\" to \"4G\"",
+        ),
+        (
+            "[node]\nname = \"a\"\n[io]\narena = \"lots\"\n",
+            4,
+            "is no size",
+        ),
+        (
+            "[node]\nname = \"a\"\n[http]\nlisten = \"h:1\"\n",
+            3,
+            "unknown field `http`",
+        ),
+        ("[node\n", 1, ""),
+    ] {
+        let message = complaint(text);
+        assert!(
+            message.starts_with(&format!("t.toml:{line}: ")),
+            "{message}"
+        );
+        assert!(message.contains(words), "{message}");
+        assert_eq!(message.lines().count(), 1, "{message}");
+    }
+}
+
+#[test]
+fn a_peer_named_twice_is_refused() {
+    let twice = format!("{GOOD}\n[[peer]]\nname = \"beta\"\naddress = \"h:1\"\n");
+    assert!(complaint(&twice).contains("peer beta is named twice"));
+}

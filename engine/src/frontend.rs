@@ -98,7 +98,8 @@ pub trait Session: Send {
     fn parse(&mut self, input: &[u8], size_bytes: u64, out: &mut Vec<u8>) -> Parsed;
 
     /// A piece of a read's data follows `out`. Pieces come in order, without gap, from the first byte of
-    /// the request to its last.
+    /// the request to its last. A read whose first piece has been announced is announced to its end
+    /// before another read's first piece: a protocol may have promised its length already.
     fn data(&mut self, id: u32, piece: Span, out: &mut Vec<u8>);
 
     /// A request other than [`ClientKind::Extents`] has ended. Of a read all data has been announced

@@ -1,6 +1,7 @@
 //! The replication core: a deterministic state machine without clock, socket, disk or thread.
 #![forbid(unsafe_code)]
 
+pub mod activity_log;
 pub mod command;
 pub mod event;
 pub mod inflight;

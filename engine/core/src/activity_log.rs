@@ -94,7 +94,7 @@ struct Search {
 pub struct ActivityLog {
     instance: u64,
     /// Blocks handed out so far.
-    blocks: u64,
+    blocks: usize,
     /// The extent in each place.
     table: Vec<u32>,
     /// Places that have ever been given; they are never taken back, only given to others.
@@ -484,10 +484,10 @@ impl ActivityLog {
     }
 
     fn block(&mut self, updates: Vec<(u16, u32)>) -> LogBlock {
-        let sequence = self.blocks;
-        self.blocks += 1;
-        let window = (sequence % LOG_CYCLE_BLOCKS as u64) as usize * LOG_CONTEXT;
+        let window = self.blocks % LOG_CYCLE_BLOCKS * LOG_CONTEXT;
         let context = self.table[window..window + LOG_CONTEXT].to_vec();
+        let sequence = self.blocks as u64;
+        self.blocks += 1;
         LogBlock {
             instance: self.instance,
             sequence,

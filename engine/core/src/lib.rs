@@ -3,6 +3,7 @@
 
 pub mod activity_log;
 pub mod command;
+pub mod dirty;
 pub mod event;
 pub mod inflight;
 pub mod limits;

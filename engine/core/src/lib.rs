@@ -9,6 +9,7 @@ pub mod inflight;
 pub mod limits;
 pub mod node;
 pub mod notice;
+pub mod sequence;
 pub mod status;
 
 pub use node::{Node, Opening, Settings};

@@ -65,7 +65,11 @@ fn complaints_name_file_line_and_remedy() {
             3,
             "unix:/PATH",
         ),
-        ("[node]\nname = \"a\"\nnbd = [\"unix:/a\", \"b\"]\n", 3, "`b` is no NBD address"),
+        (
+            "[node]\nname = \"a\"\nnbd = [\"unix:/a\", \"b\"]\n",
+            3,
+            "`b` is no NBD address",
+        ),
         (
             "[node]\nname = \"a\"\n[[peer]]\nname = \"b\"\n",
             3,

@@ -1,0 +1,222 @@
+//! The JSON of the admin API, which is also what `--json` prints. Field names are stable.
+
+use crate::as_text;
+use format::types::Name;
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+/// A node as this one sees it.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub(crate) struct NodeView {
+    /// Its name.
+    pub(crate) name: String,
+    /// Its id, once it has been heard of.
+    pub(crate) id: Option<String>,
+    /// Where it is looked for; for this node, where it listens.
+    pub(crate) addresses: Vec<String>,
+    /// `Self`, `Connected` or `Connecting`.
+    pub(crate) state: String,
+    /// Why it is not connected, as far as is known.
+    pub(crate) reason: Option<String>,
+}
+
+/// A volume as this node sees it.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+pub(crate) struct VolumeView {
+    /// Its name.
+    pub(crate) name: String,
+    /// Its id.
+    pub(crate) id: String,
+    /// Its size.
+    pub(crate) size_bytes: u64,
+    /// What this node does: `Primary`, `Secondary`, `Waiting` or `Stopped`.
+    pub(crate) role: String,
+    /// The primary's node.
+    pub(crate) primary: Option<String>,
+    /// The number of the configuration.
+    pub(crate) epoch: u64,
+    /// `Protected`, `Resync N%`, `Alone`, `SplitBrain`, `Stopped` or `Waiting for NODE`.
+    pub(crate) state: String,
+    /// Why this node serves no clients, if it does not.
+    pub(crate) reason: Option<String>,
+    /// Acknowledged writes may be missing since a power cut.
+    pub(crate) suspect: bool,
+    /// The last promotion was forced and has not been healed.
+    pub(crate) forced: bool,
+    /// Resyncs are held back.
+    pub(crate) paused: bool,
+    /// All replicas, this node's first.
+    pub(crate) replicas: Vec<ReplicaView>,
+    /// The resync or verify under way.
+    pub(crate) resync: Option<ResyncView>,
+    /// The last resync that ended.
+    pub(crate) last_receipt: Option<ReceiptView>,
+    /// What clients see, while the replica is open.
+    pub(crate) io: Option<IoView>,
+}
+
+/// A replica as this node sees it.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub(crate) struct ReplicaView {
+    /// Its node.
+    pub(crate) node: String,
+    /// `UpToDate`, `Outdated`, `Inconsistent`, `Failed`, `Diskless`, or `Unknown`.
+    pub(crate) disk_state: String,
+    /// `StandAlone`, `Connecting` or `Connected`.
+    pub(crate) connection_state: String,
+    /// Whether a write needs it.
+    pub(crate) in_sync: bool,
+    /// Bytes that are marked as different.
+    pub(crate) out_of_sync_bytes: u64,
+}
+
+/// A walk under way.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub(crate) struct ResyncView {
+    /// With whom.
+    pub(crate) node: String,
+    /// `SyncSource`, `SyncTarget`, `VerifySource` or `VerifyTarget`.
+    pub(crate) direction: String,
+    /// Bytes marked at its start.
+    pub(crate) bytes_total: u64,
+    /// Bytes dealt with.
+    pub(crate) bytes_done: u64,
+    /// Bytes of the walk's frames.
+    pub(crate) bytes_on_wire: u64,
+    /// Bytes dealt with in a second.
+    pub(crate) rate_bytes_per_s: u64,
+    /// How much longer, if it goes on like this.
+    pub(crate) seconds_left: Option<u64>,
+}
+
+/// What a resync took.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+pub(crate) struct ReceiptView {
+    /// Blocks that were marked.
+    pub(crate) blocks_dirty: u64,
+    /// Bytes of blocks that were copied.
+    pub(crate) bytes_moved: u64,
+    /// All bytes of the resync's frames.
+    pub(crate) bytes_on_wire: u64,
+    /// Bytes that were marked and found equal.
+    pub(crate) bytes_saved_by_hash: u64,
+    /// How long it took.
+    pub(crate) seconds: f64,
+    /// What clients felt meanwhile; where this node had none, nothing.
+    pub(crate) application_p99_us: Option<u64>,
+}
+
+/// What clients have seen since the replica was opened.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub(crate) struct IoView {
+    /// Clients now.
+    pub(crate) clients: u32,
+    /// Reads that have ended.
+    pub(crate) reads: u64,
+    /// Writes that have ended.
+    pub(crate) writes: u64,
+    /// Flushes that have ended.
+    pub(crate) flushes: u64,
+    /// Bytes read.
+    pub(crate) read_bytes: u64,
+    /// Bytes written.
+    pub(crate) written_bytes: u64,
+    /// Half of the latest requests took no longer.
+    pub(crate) latency_p50_us: u64,
+    /// 99% of them.
+    pub(crate) latency_p99_us: u64,
+    /// 99.9% of them.
+    pub(crate) latency_p999_us: u64,
+}
+
+/// `volume create`.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct CreateRequest {
+    /// The new volume.
+    #[serde(with = "as_text")]
+    pub(crate) name: Name,
+    /// Its size.
+    pub(crate) size_bytes: u64,
+    /// The nodes with a replica; where empty, both of two nodes.
+    #[serde(with = "as_text::list", default)]
+    pub(crate) replicas: Vec<Name>,
+    /// Data files that do not lie in the state folder, by node.
+    #[serde(default)]
+    pub(crate) backing: BTreeMap<String, PathBuf>,
+}
+
+/// What can be told to a volume that exists: the body of `POST /v1/volumes/NAME`.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(tag = "action", rename_all = "kebab-case", deny_unknown_fields)]
+pub(crate) enum Action {
+    /// Make this node the primary.
+    Promote {
+        /// Although another may be alive.
+        force: bool,
+    },
+    /// Have no primary.
+    Demote,
+    /// Change primary and secondary.
+    Swap,
+    /// Compare all replicas.
+    Verify {
+        /// Mend what differs.
+        repair: bool,
+    },
+    /// Bring replicas up to date.
+    Resync {
+        /// Compare everything.
+        full: bool,
+        /// Only this node's.
+        to: Option<String>,
+    },
+    /// Hold resyncs back.
+    Pause,
+    /// Let them go on.
+    Resume,
+    /// Give one side of a split brain up.
+    Resolve {
+        /// Whose.
+        discard: String,
+        /// Only say what would be lost.
+        dry_run: bool,
+    },
+    /// Make new metadata for a data file that has lost its own.
+    Adopt,
+    /// Make it larger.
+    Grow {
+        /// The new size.
+        size_bytes: u64,
+    },
+    /// Remove it.
+    Remove {
+        /// The data files stay.
+        keep_data: bool,
+    },
+}
+
+/// What became of an [`Action`] or a creation.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub(crate) struct Outcome {
+    /// Sentences for a person.
+    pub(crate) lines: Vec<String>,
+    /// Blocks compared by a verify.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub(crate) blocks: Option<u64>,
+    /// Blocks that differed.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub(crate) differing: Option<u64>,
+}
+
+impl Outcome {
+    /// One sentence.
+    pub(crate) fn line(text: impl Into<String>) -> Outcome {
+        Outcome {
+            lines: vec![text.into()],
+            blocks: None,
+            differing: None,
+        }
+    }
+}

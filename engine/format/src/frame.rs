@@ -3,6 +3,15 @@
 //! A frame is a header of fixed size, a body that its kind determines, and for some kinds a
 //! payload: the volume's own bytes, which stay in an arena slot and are never part of a [`Frame`].
 
+mod body;
+mod decode;
+mod encode;
+mod header;
+mod invalid;
+pub mod kind;
+
+pub use header::{HEADER_BYTES, Header, PROTOCOL_VERSION, PayloadSummary, decode_header};
+
 use crate::types::{BootId, Configuration, DiskState, Generation, NodeId, VolumeId};
 
 /// The most payload bytes behind one frame: a large write must never delay a ping past the lease.
@@ -11,6 +20,8 @@ pub const PAYLOAD_BYTES_MAX: usize = 256 << 10;
 pub const ACKS_MAX: usize = 15;
 /// Digests that one frame carries: one for each block of a chunk.
 pub const DIGESTS_MAX: usize = 32;
+/// The longest reason that a frame carries, in bytes; a longer one is cut at a character.
+pub const REASON_BYTES_MAX: usize = 512;
 /// Generations of history that a replica remembers and tells.
 pub const HISTORY_MAX: usize = 96;
 

@@ -6,8 +6,12 @@
 #![forbid(unsafe_code)]
 
 pub mod bitmap_page;
+mod damage;
 pub mod frame;
 pub mod layout;
 pub mod log_block;
 pub mod superblock;
 pub mod types;
+mod wire;
+
+pub use damage::Damage;

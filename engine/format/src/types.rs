@@ -8,18 +8,18 @@ pub const BLOCK_BYTES: u64 = 4096;
 pub const CHUNK_BYTES: u64 = BLOCK_BYTES * CHUNK_BLOCKS as u64;
 /// Blocks in a chunk.
 pub const CHUNK_BLOCKS: u32 = u32::BITS;
-/// The unit of the activity log, in bytes.
-pub const EXTENT_BYTES: u64 = 1 << 20;
+/// The unit of the activity log, in bytes: 1 MiB.
+pub const EXTENT_BYTES: u64 = CHUNK_BYTES * EXTENT_CHUNKS as u64;
 /// Blocks in an extent.
-pub const EXTENT_BLOCKS: u32 = (EXTENT_BYTES / BLOCK_BYTES) as u32;
+pub const EXTENT_BLOCKS: u32 = CHUNK_BLOCKS * EXTENT_CHUNKS;
 /// Chunks in an extent.
-pub const EXTENT_CHUNKS: u32 = (EXTENT_BYTES / CHUNK_BYTES) as u32;
+pub const EXTENT_CHUNKS: u32 = 8;
 /// Replicas that a volume can have.
 pub const REPLICAS_MAX: usize = 8;
 /// The largest volume, in bytes (64 TiB): extent and page numbers stay far below `u32::MAX`.
 pub const VOLUME_BYTES_MAX: u64 = 64 << 40;
 
-const _: () = assert!(EXTENT_BYTES.is_multiple_of(CHUNK_BYTES));
+const _: () = assert!(EXTENT_BYTES == 1 << 20);
 const _: () = assert!(VOLUME_BYTES_MAX / CHUNK_BYTES < u32::MAX as u64);
 
 /// A replica's place in its volume, 0 to 7.
@@ -41,9 +41,14 @@ impl Slot {
         self.0 as usize
     }
 
+    /// Its number, as it is written to disks and sent to peers.
+    pub const fn number(self) -> u8 {
+        self.0
+    }
+
     /// Every slot, in order.
     pub fn all() -> impl Iterator<Item = Slot> {
-        (0..REPLICAS_MAX as u8).map(Slot)
+        (0..).map_while(Slot::new)
     }
 }
 
@@ -327,10 +332,11 @@ impl Span {
             return 0;
         }
         let wide = self.widened();
-        let from = wide.offset.max(whole.offset) - whole.offset;
-        let to = wide.end().min(whole.end()) - whole.offset;
-        let bits = |value: u64| (value / BLOCK_BYTES) as u32;
-        let below = |bit: u32| 1u32.checked_shl(bit).map_or(u32::MAX, |power| power - 1);
-        below(bits(to)) & !below(bits(from))
+        // The blocks of the chunk that lie below a byte of the volume.
+        let below = |byte: u64| {
+            let blocks = u32::try_from((byte - whole.offset) / BLOCK_BYTES).unwrap_or(CHUNK_BLOCKS);
+            1u32.checked_shl(blocks).map_or(u32::MAX, |power| power - 1)
+        };
+        below(wide.end().min(whole.end())) & !below(wide.offset.max(whole.offset))
     }
 }

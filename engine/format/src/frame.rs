@@ -9,6 +9,8 @@ mod encode;
 mod header;
 mod invalid;
 pub mod kind;
+#[cfg(test)]
+mod tests;
 
 pub use header::{HEADER_BYTES, Header, PROTOCOL_VERSION, PayloadSummary, decode_header};
 

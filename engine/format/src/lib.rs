@@ -10,6 +10,8 @@ mod damage;
 pub mod frame;
 pub mod layout;
 pub mod log_block;
+#[cfg(test)]
+mod samples;
 pub mod superblock;
 pub mod types;
 mod wire;

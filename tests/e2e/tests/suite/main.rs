@@ -1,0 +1,4 @@
+//! The end-to-end tests.
+#![forbid(unsafe_code)]
+
+mod client;

@@ -77,7 +77,7 @@ fn actions() -> impl Strategy<Value = Vec<Action>> {
     let access = prop_oneof![Just(Access::Read), Just(Access::Write)];
     let blocks = prop_oneof![8 => 1u64..8, 2 => 60u64..70, 1 => 100u64..4096, 1 => Just(0)];
     let action = prop_oneof![
-        5 => (0u64..256, blocks, access)
+        5 => (900u64..1156, blocks, access)
             .prop_map(|(block, blocks, access)| Action::Enter { block, blocks, access }),
         4 => any::<prop::sample::Index>().prop_map(Action::Leave),
         1 => any::<prop::sample::Index>().prop_map(Action::Downgrade),

@@ -24,7 +24,7 @@ impl MemoryServer {
         let socket = folder.join("memory.sock");
         let mut command = Command::new("nbdkit");
         command
-            .args(["--foreground", "--unix"])
+            .args(["--foreground", "--threads=1", "--unix"])
             .arg(&socket)
             .args(["memory", size]);
         let server =

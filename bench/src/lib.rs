@@ -1,1 +1,7 @@
-//! Placeholder until its first commit.
+//! The comparison with other servers: [`stores`] starts them, [`work`] has fio write to them, and
+//! [`report`] makes medians and ratios of what was measured.
+#![forbid(unsafe_code)]
+
+pub mod report;
+pub mod stores;
+pub mod work;

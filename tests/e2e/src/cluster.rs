@@ -32,9 +32,17 @@ impl Cluster {
     /// # Panics
     /// If the folders or the key cannot be made.
     pub fn prepared(names: &[&str]) -> Cluster {
+        Cluster::prepared_in(&std::env::temp_dir(), names)
+    }
+
+    /// As [`Self::prepared`], in a new folder below this one.
+    ///
+    /// # Panics
+    /// If the folders or the key cannot be made.
+    pub fn prepared_in(parent: &Path, names: &[&str]) -> Cluster {
         let folder = tempfile::Builder::new()
             .prefix("twinblk-e2e-")
-            .tempdir()
+            .tempdir_in(parent)
             .expect("a folder");
         let key = folder.path().join("cluster.key");
         let mut new_key = Command::new(program::twinblk());
@@ -121,7 +129,7 @@ fn configuration(name: &str, home: &Path, key: &Path, listens: &[(&str, u16)]) -
 
 /// Ports that nobody listens on, below those that the kernel gives to outgoing connections. Tests run in
 /// processes of their own, so each begins its search elsewhere.
-fn free_ports(count: usize) -> Vec<u16> {
+pub fn free_ports(count: usize) -> Vec<u16> {
     let first = 10_000 + u16::try_from(std::process::id() * 7 % 20_000).unwrap_or(0);
     (first..32_000)
         .chain(10_000..first)

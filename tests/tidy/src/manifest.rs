@@ -51,7 +51,7 @@ pub const LAYERS: &[Layer] = &[
     },
     Layer {
         package: "bench",
-        below: &["format", "replica", "ring", "engine", "nbd-server"],
+        below: &["format", "replica", "ring", "engine", "nbd-server", "e2e"],
     },
     Layer {
         package: "fuzz",

@@ -112,16 +112,26 @@ impl Listener {
         }
     }
 
-    /// Serves clients until `stop` turns true or its sender goes; then those that have not chosen an export are answered
-    /// "shutting down" for a moment. Clients that were handed over are no longer its concern.
+    /// Serves clients until `stop` turns true or its sender goes; then those that have not chosen an
+    /// export are answered "shutting down" for a moment. Clients that were handed over are no longer its
+    /// concern.
     pub async fn serve(self, exports: Arc<impl Exports>, stop: watch::Receiver<bool>) {
+        self.serve_at_most(NEGOTIATIONS_MAX, exports, stop).await;
+    }
+
+    async fn serve_at_most(
+        self,
+        negotiations_max: usize,
+        exports: Arc<impl Exports>,
+        stop: watch::Receiver<bool>,
+    ) {
         let mut stopped = stop.clone();
         let mut negotiations = JoinSet::new();
         loop {
             let accepted = tokio::select! {
                 _ = stopped.wait_for(|stopped| *stopped) => break,
                 _ = negotiations.join_next(), if !negotiations.is_empty() => continue,
-                accepted = self.accept(), if negotiations.len() < NEGOTIATIONS_MAX => accepted,
+                accepted = self.accept(), if negotiations.len() < negotiations_max => accepted,
             };
             let (exports, stop) = (Arc::clone(&exports), stop.clone());
             match accepted {

@@ -52,7 +52,7 @@ fn request(command: u16, flags: u16, cookie: u64, offset: u64, length: u32) -> V
 /// A reply, as a client reads it.
 #[derive(Clone, PartialEq, Eq, Debug)]
 enum Reply {
-    /// A simple one; the data of a read is in [`Reply::Bytes`] behind it.
+    /// A simple one.
     Simple { cookie: u64, error: u32 },
     /// Data.
     Data {
@@ -72,8 +72,7 @@ enum Reply {
     },
 }
 
-/// Reads replies; `data` says how many bytes of a read's data stand in the stream behind each header
-/// that announces some.
+/// Reads replies. The tests append no data behind the headers that announce it.
 fn replies(mut bytes: &[u8]) -> Vec<Reply> {
     let mut replies = Vec::new();
     while !bytes.is_empty() {

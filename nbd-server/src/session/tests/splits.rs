@@ -135,12 +135,12 @@ fn plausible() -> impl Strategy<Value = Vec<u8>> {
     let command = command.prop_filter("goodbyes are rare", |command| *command != 2);
     let flags = prop_oneof![4 => Just(0u16), 3 => 0..32u16, 1 => any::<u16>()];
     let offset = prop_oneof![4 => 0..SIZE_BYTES, 1 => any::<u64>()];
-    let length = prop_oneof![6 => 0..300u32, 1 => Just(SIZE_BYTES as u32)];
+    let length = prop_oneof![6 => 0..300u32, 1 => Just(1u32 << 20)];
     (command, flags, any::<u64>(), offset, length).prop_map(
         |(command, flags, cookie, offset, length)| {
             let mut bytes = request(command, flags, cookie, offset, length);
             if command == 1 {
-                bytes.resize(bytes.len() + length as usize, cookie as u8);
+                bytes.resize(bytes.len() + length as usize, cookie.to_be_bytes()[0]);
             }
             bytes
         },

@@ -1,0 +1,402 @@
+//! The handshake as a table: two identities in, one named row out.
+//!
+//! A row is written from one side's view and is tried from both, so that what holds for the one
+//! holds mirrored for the other. The first row that matches decides. Three rules run through it:
+//!
+//! - A resync overwrites only who is outside the in-sync set. Where a member would have to be
+//!   overwritten the verdict is to stay idle until the primary has dropped it.
+//! - Its source is a member, consistent and not suspect.
+//! - Any mark on either side is dealt with: by a resync if one side is outside, by equalising if both
+//!   are members. Both go by the union of both sides' marks.
+
+mod facts;
+
+use self::facts::{Disk, Facts, Half, Lineage, Party, Primary, Volume, reduce};
+use format::frame::Identity;
+use format::types::Slot;
+
+/// One of the two replicas.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Side {
+    /// This one.
+    Local,
+    /// The other.
+    Remote,
+}
+
+impl Side {
+    /// The other one.
+    #[must_use]
+    pub const fn other(self) -> Side {
+        match self {
+            Side::Local => Side::Remote,
+            Side::Remote => Side::Local,
+        }
+    }
+}
+
+/// What a resync compares.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Scope {
+    /// What either side has marked.
+    Marked,
+    /// Everything, because of this.
+    Full(&'static str),
+}
+
+/// What two replicas do about each other.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Verdict {
+    /// They go on where their last session ended.
+    Resume,
+    /// They are equal.
+    InSync,
+    /// They are members and may differ in marked blocks: those are made equal.
+    Equalise {
+        /// Whose blocks count.
+        source: Side,
+    },
+    /// One is brought up to date by the other.
+    Resync {
+        /// By whom.
+        source: Side,
+        /// How much is compared.
+        scope: Scope,
+    },
+    /// Neither can help the other now.
+    Idle,
+    /// Both have gone on from a common past; an operator must choose.
+    SplitBrain,
+    /// They have no business with each other.
+    Refuse(&'static str),
+}
+
+impl Verdict {
+    /// The verdict as the other side says it.
+    #[must_use]
+    pub const fn mirrored(self) -> Verdict {
+        match self {
+            Verdict::Equalise { source } => Verdict::Equalise {
+                source: source.other(),
+            },
+            Verdict::Resync { source, scope } => Verdict::Resync {
+                source: source.other(),
+                scope,
+            },
+            same => same,
+        }
+    }
+}
+
+/// What a handshake comes to.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Outcome {
+    /// The row's name, for people and for counting.
+    pub row: &'static str,
+    /// What is done.
+    pub verdict: Verdict,
+    /// This side first takes the other's configuration; with the data's generation and history, if it
+    /// is a member in it.
+    pub adopt: Option<Side>,
+}
+
+/// Looks the verdict up.
+pub fn reconcile(
+    local: &Identity,
+    local_slot: Slot,
+    remote: &Identity,
+    remote_slot: Slot,
+) -> Outcome {
+    let mine = Party {
+        identity: local,
+        slot: local_slot,
+    };
+    let theirs = Party {
+        identity: remote,
+        slot: remote_slot,
+    };
+    let (facts, latest) = reduce(&mine, &theirs);
+    let (row, verdict) = decide(&facts);
+    let same = local.configuration == remote.configuration;
+    let adopt = latest.filter(|_| !same).map(Side::other);
+    let adopt = adopt.filter(|side| match side {
+        Side::Local => may_adopt(&facts, verdict),
+        Side::Remote => may_adopt(&facts.mirrored(), verdict),
+    });
+    Outcome {
+        row,
+        verdict,
+        adopt,
+    }
+}
+
+/// Whether my side may take their configuration. One that makes it a member also says that its data
+/// is good: not, if that is not so.
+fn may_adopt(facts: &Facts, verdict: Verdict) -> bool {
+    let told = !matches!(verdict, Verdict::SplitBrain | Verdict::Refuse(_));
+    told && (!facts.mine.member
+        || facts.lineage == Lineage::Same && facts.mine.disk == Disk::Consistent)
+}
+
+/// The first row that matches, from either view.
+fn decide(facts: &Facts) -> (&'static str, Verdict) {
+    let mirrored = facts.mirrored();
+    for row in ROWS {
+        if (row.applies)(facts) {
+            return (row.name, (row.verdict)(facts));
+        }
+        if (row.applies)(&mirrored) {
+            return (row.name, (row.verdict)(&mirrored).mirrored());
+        }
+    }
+    unreachable!("the last row matches everything")
+}
+
+/// A row, from the view of the side that [`Facts::mine`] is about: `Side::Local` in its verdict.
+struct Row {
+    name: &'static str,
+    applies: fn(&Facts) -> bool,
+    verdict: fn(&Facts) -> Verdict,
+}
+
+const fn row(
+    name: &'static str,
+    applies: fn(&Facts) -> bool,
+    verdict: fn(&Facts) -> Verdict,
+) -> Row {
+    Row {
+        name,
+        applies,
+        verdict,
+    }
+}
+
+const ROWS: &[Row] = &[
+    // A name used again has a new id: nothing of the one volume says anything about the other.
+    row(
+        "other-volume",
+        |f| f.volume == Volume::Other,
+        |_| Verdict::Refuse("it has another volume of this name"),
+    ),
+    // A grow has not reached both; blocks past the smaller end could not be mirrored.
+    row(
+        "other-size",
+        |f| f.volume == Volume::Resized,
+        |_| Verdict::Refuse("its size differs: grow the volume again with every replica connected"),
+    ),
+    // While a proposal is open two configurations bind, and nobody can say yet who is a member.
+    row("undecided", |f| f.undecided, |_| Verdict::Idle),
+    // Without both disks there is nothing to compare or to copy; a member without one is dropped.
+    row(
+        "no-disk",
+        |f| f.mine.disk == Disk::Unusable,
+        |_| Verdict::Idle,
+    ),
+    // Somebody has to know what the data is.
+    row(
+        "both-lost",
+        |f| f.lineage == Lineage::BothLost,
+        |_| Verdict::Refuse("both replicas have lost their metadata"),
+    ),
+    // It has no claim to what it holds: the primary drops it, and then it is brought up to date.
+    row(
+        "lost-member",
+        |f| f.lineage == Lineage::MineLost && f.mine.member,
+        |_| Verdict::Idle,
+    ),
+    // Nothing is known of its blocks.
+    row(
+        "lost",
+        |f| f.lineage == Lineage::MineLost && can_feed(f),
+        |_| from_other(Scope::Full("the target's metadata was lost or given up")),
+    ),
+    // Operators have given both sides up: one of them must not have been meant.
+    row(
+        "both-discarded",
+        |f| parted(f) && f.mine.discarded && f.theirs.discarded,
+        |_| Verdict::Refuse("both sides were given up: promote one with --force"),
+    ),
+    // What was given up contains what was kept: dropping it would go back in time.
+    row(
+        "discarded-ahead",
+        |f| f.mine.discarded && f.lineage == Lineage::Ahead,
+        |_| Verdict::Refuse("the side that was given up is the newer one"),
+    ),
+    // The side that was kept still counts on the one that was given up: it has to drop it first.
+    row(
+        "discarded-member",
+        |f| gave_up(f) && f.mine.member,
+        |_| Verdict::Idle,
+    ),
+    // The operator has chosen; what this side did on its own is in its marks.
+    row(
+        "discarded",
+        |f| gave_up(f) && can_feed(f),
+        |f| {
+            if f.lineage == Lineage::Unknown {
+                from_other(Scope::Full(
+                    "the histories do not reach back to where the two parted",
+                ))
+            } else {
+                from_other(marked(f))
+            }
+        },
+    ),
+    // The operator has chosen, but the side that was kept cannot be copied from now.
+    row("discarded-waits", gave_up, |_| Verdict::Idle),
+    // Both have acknowledged what the other does not have.
+    row(
+        "split-brain",
+        |f| f.lineage == Lineage::Diverged,
+        |_| Verdict::SplitBrain,
+    ),
+    // Two configurations claim to be the latest of one history.
+    row("forked", |f| f.conflict, |_| Verdict::SplitBrain),
+    // A history that was cut off proves nothing, neither for nor against.
+    row(
+        "history-too-short",
+        |f| f.lineage == Lineage::Unknown,
+        |_| {
+            Verdict::Refuse(
+                "history does not reach back to a common past: resync --full or resolve",
+            )
+        },
+    ),
+    // Complete histories without a common past: these never were replicas of each other.
+    row(
+        "unrelated",
+        |f| f.lineage == Lineage::Unrelated,
+        |_| Verdict::Refuse("its data has no common past with ours"),
+    ),
+    // It counts as a member of what it was not part of: the primary drops it, then it is a target.
+    row(
+        "behind-member",
+        |f| f.lineage == Lineage::Behind && f.mine.member,
+        |_| Verdict::Idle,
+    ),
+    // It has missed what the other's marks say, and what only it has was never acknowledged.
+    row(
+        "behind",
+        |f| f.lineage == Lineage::Behind && can_feed(f),
+        |f| from_other(marked(f)),
+    ),
+    // Half a copy is no copy: the primary drops it, and then its resync goes on.
+    row(
+        "inconsistent-member",
+        |f| f.mine.member && f.mine.disk == Disk::Inconsistent,
+        |_| Verdict::Idle,
+    ),
+    // The cable was out for a moment: the two processes still know what the other has of theirs.
+    row(
+        "resume",
+        |f| members(f) && !uncertain(f) && f.known,
+        |_| Verdict::Resume,
+    ),
+    // Each is made equal to the primary; between themselves they could only undo its writes.
+    row(
+        "equalised-by-primary",
+        |f| members(f) && uncertain(f) && f.primary == Primary::Other,
+        |_| Verdict::Idle,
+    ),
+    // A power cut may have taken acknowledged writes from the one, and not from the other.
+    row(
+        "suspect",
+        |f| members(f) && f.mine.suspect && !f.theirs.suspect,
+        |_| Verdict::Equalise {
+            source: Side::Remote,
+        },
+    ),
+    // Clients have seen what the primary had; where they differ nothing was acknowledged.
+    row(
+        "equalise",
+        |f| members(f) && uncertain(f) && f.primary == Primary::Mine,
+        |_| Verdict::Equalise {
+            source: Side::Local,
+        },
+    ),
+    // Nobody served: either will do, and both have to choose the same.
+    row(
+        "equalise-by-slot",
+        |f| members(f) && uncertain(f) && f.lower,
+        |_| Verdict::Equalise {
+            source: Side::Local,
+        },
+    ),
+    // Members without a mark on either side have all that was acknowledged, and nothing else.
+    row("in-sync", members, |_| Verdict::InSync),
+    // Of the same generation, but it has left the set or was never admitted.
+    row(
+        "outside",
+        |f| f.lineage == Lineage::Same && can_feed(f),
+        |f| from_other(marked(f)),
+    ),
+    // A third replica serves and brings both up to date; two sources would undo each other's work.
+    row(
+        "resynced-by-primary",
+        |f| outside(f) && f.primary == Primary::Other,
+        |_| Verdict::Idle,
+    ),
+    // What the one member has lost in a power cut would be lost here too.
+    row(
+        "source-suspect",
+        |f| outside(f) && f.theirs.suspect,
+        |_| Verdict::Idle,
+    ),
+    // Neither has what was acknowledged last; both wait for a member.
+    row("no-member", |_| true, |_| Verdict::Idle),
+];
+
+/// Both are members, with data that their membership vouches for.
+fn members(facts: &Facts) -> bool {
+    facts.lineage == Lineage::Same && facts.mine.member && facts.theirs.member
+}
+
+/// Only the other is a member.
+fn outside(facts: &Facts) -> bool {
+    !facts.mine.member && facts.theirs.member
+}
+
+/// Members may differ, or may both have lost what the other has.
+fn uncertain(facts: &Facts) -> bool {
+    facts.marks || facts.mine.suspect || facts.theirs.suspect
+}
+
+/// Neither side's data is an ancestor of the other's.
+fn parted(facts: &Facts) -> bool {
+    matches!(
+        facts.lineage,
+        Lineage::Same | Lineage::Diverged | Lineage::Unknown
+    )
+}
+
+/// An operator has given my side up and not theirs.
+fn gave_up(facts: &Facts) -> bool {
+    parted(facts) && facts.mine.discarded && !facts.theirs.discarded
+}
+
+/// The other may overwrite my side.
+fn can_feed(facts: &Facts) -> bool {
+    let Half { disk, suspect, .. } = facts.theirs;
+    outside(facts) && disk == Disk::Consistent && !suspect && facts.primary != Primary::Other
+}
+
+fn from_other(scope: Scope) -> Verdict {
+    Verdict::Resync {
+        source: Side::Remote,
+        scope,
+    }
+}
+
+/// By marks, if both sides' marks can be trusted to cover all that differs.
+fn marked(facts: &Facts) -> Scope {
+    if !facts.theirs.marks_valid {
+        Scope::Full("the source has no complete marks for the target")
+    } else if !facts.mine.marks_valid {
+        Scope::Full("the target has no complete marks for the source")
+    } else {
+        Scope::Marked
+    }
+}
+
+#[cfg(test)]
+mod tests;

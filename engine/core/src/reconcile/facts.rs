@@ -1,0 +1,289 @@
+//! What the table looks at: two identities, reduced to a few small enums.
+
+use super::Side;
+use format::frame::Identity;
+use format::types::{Configuration, DiskState, Generation, Slot};
+use std::cmp::Ordering;
+
+/// What the two replicas are replicas of.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Volume {
+    Same,
+    Other,
+    /// The same, in another size.
+    Resized,
+}
+
+/// How what the two sides' data descends from is related, as one side sees it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Lineage {
+    /// One generation; or one of them is a member in the other's later configuration and has only
+    /// missed the message that says so.
+    Same,
+    /// My data's generation is an ancestor of theirs.
+    Behind,
+    /// Theirs is an ancestor of mine.
+    Ahead,
+    /// Both have gone on from a common ancestor.
+    Diverged,
+    /// No common ancestor is known, but a history does not reach back to the volume's creation.
+    Unknown,
+    /// There is no common ancestor.
+    Unrelated,
+    /// I do not know what my data descends from: my metadata was lost, or I was told to forget it.
+    MineLost,
+    /// They do not know.
+    TheirsLost,
+    /// Nobody knows.
+    BothLost,
+}
+
+/// Who serves, by the latest configuration.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Primary {
+    Mine,
+    Theirs,
+    /// A third replica.
+    Other,
+    Nobody,
+}
+
+/// What a side's disk can be used for.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Disk {
+    /// All of it is of one moment, or it was promised and granted membership on being so.
+    Consistent,
+    /// Part old, part new.
+    Inconsistent,
+    /// Failed, or none.
+    Unusable,
+}
+
+/// One side's own facts.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) struct Half {
+    /// In the in-sync set of the latest configuration.
+    pub(super) member: bool,
+    pub(super) disk: Disk,
+    pub(super) suspect: bool,
+    pub(super) discarded: bool,
+    /// Its marks for the other cover all that it knows to differ.
+    pub(super) marks_valid: bool,
+}
+
+/// All facts of a handshake, as one side sees them.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) struct Facts {
+    pub(super) volume: Volume,
+    /// One side has an open proposal.
+    pub(super) undecided: bool,
+    pub(super) lineage: Lineage,
+    /// Both know a latest configuration of one history, and not the same.
+    pub(super) conflict: bool,
+    pub(super) primary: Primary,
+    /// My slot is the lower one.
+    pub(super) lower: bool,
+    /// A block is marked on either side.
+    pub(super) marks: bool,
+    /// Each side is the very process that the other was in a session with.
+    pub(super) known: bool,
+    pub(super) mine: Half,
+    pub(super) theirs: Half,
+}
+
+impl Facts {
+    /// The same, as the other side sees them.
+    pub(super) fn mirrored(self) -> Facts {
+        Facts {
+            lineage: match self.lineage {
+                Lineage::Behind => Lineage::Ahead,
+                Lineage::Ahead => Lineage::Behind,
+                Lineage::MineLost => Lineage::TheirsLost,
+                Lineage::TheirsLost => Lineage::MineLost,
+                same => same,
+            },
+            primary: match self.primary {
+                Primary::Mine => Primary::Theirs,
+                Primary::Theirs => Primary::Mine,
+                same => same,
+            },
+            lower: !self.lower,
+            mine: self.theirs,
+            theirs: self.mine,
+            ..self
+        }
+    }
+}
+
+/// A side: its identity and its slot.
+#[derive(Clone, Copy)]
+pub(super) struct Party<'a> {
+    pub(super) identity: &'a Identity,
+    pub(super) slot: Slot,
+}
+
+impl Party<'_> {
+    /// Whether the generation is one that the side's data has or descends from.
+    fn descends_from(&self, generation: Generation) -> bool {
+        let identity = self.identity;
+        identity.data_generation == generation || identity.history.contains(&generation)
+    }
+
+    /// Whether the side has promised an admission that has led to the other's configuration.
+    fn promised(&self, other: &Party) -> bool {
+        let theirs = &other.identity.configuration;
+        self.identity
+            .pending_admission
+            .is_some_and(|(epoch, generation)| {
+                let granted = generation == theirs.generation || other.descends_from(generation);
+                epoch <= theirs.epoch && granted
+            })
+    }
+
+    /// Whether the side is a member in the other's later configuration and has only missed the
+    /// message. Nothing was acknowledged without it since: it was a member before and its data is
+    /// of the other's history, or it has durably promised to be one.
+    fn joins(&self, other: &Party) -> bool {
+        let mine = self.identity;
+        let listed = other.identity.configuration.in_sync.contains(self.slot);
+        let stayed = mine.configuration.in_sync.contains(self.slot)
+            && mine.disk_state != DiskState::Inconsistent
+            && !mine.data_generation.is_none()
+            && other.descends_from(mine.data_generation);
+        listed && order(self, other) == Order::TheirsLater && (stayed || self.promised(other))
+    }
+
+    fn half(&self, other: &Party, latest: Option<Configuration>) -> Half {
+        let joins = self.joins(other);
+        Half {
+            member: latest.is_some_and(|latest| latest.in_sync.contains(self.slot)),
+            disk: match self.identity.disk_state {
+                DiskState::UpToDate | DiskState::Outdated => Disk::Consistent,
+                DiskState::Inconsistent if joins => Disk::Consistent,
+                DiskState::Inconsistent => Disk::Inconsistent,
+                DiskState::Failed | DiskState::Diskless => Disk::Unusable,
+            },
+            suspect: self.identity.suspect,
+            // A side that was admitted has been brought up to date since it was given up.
+            discarded: self.identity.discarded && !joins,
+            marks_valid: self.identity.marks_valid,
+        }
+    }
+}
+
+/// Which of two configurations is the later.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Order {
+    Equal,
+    MineLater,
+    TheirsLater,
+    /// They are of different histories, or one history has forked.
+    Conflict,
+}
+
+/// Orders the two sides' configurations: by history where one side's data descends from the other's
+/// configuration, and by epoch where history does not tell.
+fn order(mine: &Party, theirs: &Party) -> Order {
+    let (ours, other) = (mine.identity.configuration, theirs.identity.configuration);
+    let same = ours.generation == other.generation;
+    let past = (!same && theirs.descends_from(ours.generation))
+        .cmp(&(!same && mine.descends_from(other.generation)));
+    match past.then(other.epoch.cmp(&ours.epoch)) {
+        Ordering::Greater => Order::TheirsLater,
+        Ordering::Less => Order::MineLater,
+        Ordering::Equal if ours == other => Order::Equal,
+        Ordering::Equal => Order::Conflict,
+    }
+}
+
+fn lineage(mine: &Party, theirs: &Party) -> Lineage {
+    if mine.joins(theirs) || theirs.joins(mine) {
+        return Lineage::Same;
+    }
+    let (ours, other) = (mine.identity, theirs.identity);
+    match (
+        ours.data_generation.is_none(),
+        other.data_generation.is_none(),
+    ) {
+        (true, true) => return Lineage::BothLost,
+        (true, false) => return Lineage::MineLost,
+        (false, true) => return Lineage::TheirsLost,
+        (false, false) => {}
+    }
+    if ours.data_generation == other.data_generation {
+        return Lineage::Same;
+    }
+    let behind = theirs.descends_from(ours.data_generation);
+    let ahead = mine.descends_from(other.data_generation);
+    match (behind, ahead) {
+        (true, false) => Lineage::Behind,
+        (false, true) => Lineage::Ahead,
+        // Each cannot be the other's ancestor; neither may be overwritten on such a word.
+        (true, true) => Lineage::Diverged,
+        (false, false) if ours.history.iter().any(|past| other.history.contains(past)) => {
+            Lineage::Diverged
+        }
+        (false, false) if ours.history_complete && other.history_complete => Lineage::Unrelated,
+        (false, false) => Lineage::Unknown,
+    }
+}
+
+/// Whose configuration holds for both, if there is one that does: `None` where the two are of
+/// different histories and neither side was given up.
+fn latest(mine: &Party, theirs: &Party, lineage: Lineage) -> Option<Side> {
+    let given_up = (mine.identity.discarded, theirs.identity.discarded);
+    match lineage {
+        Lineage::Same | Lineage::Behind | Lineage::Ahead => match order(mine, theirs) {
+            Order::Equal | Order::MineLater => Some(Side::Local),
+            Order::TheirsLater => Some(Side::Remote),
+            Order::Conflict => None,
+        },
+        Lineage::MineLost => Some(Side::Remote),
+        Lineage::TheirsLost => Some(Side::Local),
+        Lineage::Diverged | Lineage::Unknown => match given_up {
+            (true, false) => Some(Side::Remote),
+            (false, true) => Some(Side::Local),
+            _ => None,
+        },
+        Lineage::Unrelated | Lineage::BothLost => None,
+    }
+}
+
+/// The facts, and whose configuration holds.
+pub(super) fn reduce(mine: &Party, theirs: &Party) -> (Facts, Option<Side>) {
+    let (ours, other) = (mine.identity, theirs.identity);
+    let lineage = lineage(mine, theirs);
+    let side = latest(mine, theirs, lineage);
+    let latest = side.map(|side| match side {
+        Side::Local => ours.configuration,
+        Side::Remote => other.configuration,
+    });
+    let known = |one: &Identity, two: &Identity| {
+        one.known_incarnation == two.incarnation && two.incarnation != 0
+    };
+    let facts = Facts {
+        volume: if ours.volume != other.volume {
+            Volume::Other
+        } else if ours.size_bytes != other.size_bytes {
+            Volume::Resized
+        } else {
+            Volume::Same
+        },
+        undecided: ours.proposal.is_some() || other.proposal.is_some(),
+        lineage,
+        conflict: matches!(lineage, Lineage::Same | Lineage::Behind | Lineage::Ahead)
+            && side.is_none(),
+        primary: match latest.and_then(|latest| latest.primary) {
+            None => Primary::Nobody,
+            Some(primary) if primary == mine.slot => Primary::Mine,
+            Some(primary) if primary == theirs.slot => Primary::Theirs,
+            Some(_) => Primary::Other,
+        },
+        lower: mine.slot < theirs.slot,
+        marks: ours.marked_blocks > 0 || other.marked_blocks > 0,
+        known: known(ours, other) && known(other, ours),
+        mine: mine.half(theirs, latest),
+        theirs: theirs.half(mine, latest),
+    };
+    (facts, side)
+}

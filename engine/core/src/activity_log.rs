@@ -357,6 +357,13 @@ impl ActivityLog {
         self.waiting = waiting;
     }
 
+    /// Whether the operation waits for its extents.
+    pub fn is_waiting(&self, operation: u32) -> bool {
+        self.waiting
+            .iter()
+            .any(|waiting| waiting.operation == operation)
+    }
+
     /// What would give places to the extents that the last [`next_block`](Self::next_block) had none
     /// for.
     pub fn starved(&self) -> Starvation {

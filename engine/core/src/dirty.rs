@@ -258,6 +258,18 @@ impl Dirty {
         }
     }
 
+    /// Whether the page is being written.
+    pub fn is_writing(&self, index: u32) -> bool {
+        self.pages
+            .get(&index)
+            .is_some_and(|page| page.writing.is_some())
+    }
+
+    /// Whether a checkpoint is open.
+    pub fn has_checkpoint(&self) -> bool {
+        self.checkpoint.is_some()
+    }
+
     /// The page's image is durable.
     pub fn page_written(&mut self, index: u32) {
         self.write_ended(index, Lag::None);

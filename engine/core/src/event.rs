@@ -13,8 +13,7 @@ use format::log_block::LogBlock;
 use format::superblock::Superblock;
 use format::types::{Slot, Span};
 
-/// Nanoseconds of a clock that also counts while the machine sleeps (CLOCK_BOOTTIME).
-pub type Nanos = u64;
+pub use crate::time::Nanos;
 
 /// A piece of the shell's arena. The core never sees what is in it. Whoever holds one holds a claim
 /// on it, and hands the claim back with [`Effect::Release`], [`Effect::Complete`] or not at all for

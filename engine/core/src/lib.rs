@@ -1,15 +1,45 @@
 //! The replication core: a deterministic state machine without clock, socket, disk or thread.
+//!
+//! [`event`] is the whole contract with the shell that drives it. Inside, [`node`] dispatches; a
+//! client's request goes through `request` and `write` or `flush`, a peer's through `apply`; `session`
+//! and `handshake` join two replicas by the table in [`reconcile`]; `walk` and `chunk` make them equal,
+//! `follow` is the other side of that; `configuration` and `lifecycle` decide who serves.
 #![forbid(unsafe_code)]
 
 pub mod activity_log;
+mod apply;
+mod barrier;
+mod change;
+mod chunk;
 pub mod command;
+mod configuration;
 pub mod dirty;
 pub mod event;
+mod flush;
+mod follow;
+mod handshake;
 pub mod inflight;
+mod lifecycle;
 pub mod limits;
+mod lineage;
+mod metadata;
 pub mod node;
 pub mod notice;
+mod opening;
+mod operation;
+mod operator;
+mod peer;
+mod progress;
+mod random;
+pub mod reconcile;
+mod report;
+mod request;
+mod role;
 pub mod sequence;
+mod session;
 pub mod status;
+pub mod time;
+mod walk;
+mod write;
 
 pub use node::{Node, Opening, Settings};

@@ -24,6 +24,10 @@ pub const UNSTABLE_EXTENTS_MAX: usize = LOG_SLOTS / 2;
 pub const UNSTABLE_AGE_NANOS: u64 = 1_000_000_000;
 /// Dirty blocks at which a resync makes new writes wait for its target, so that it ends.
 pub const DRAIN_BLOCKS: u64 = 1024;
+/// The number of a process's first write: 1 stands for all that was written before.
+pub const FIRST_SEQUENCE: u64 = 2;
+/// How long a page or a hung disk is left alone before it is tried or looked at again.
+pub const CHECK_INTERVAL_NANOS: u64 = 1_000_000_000;
 
 const _: () = assert!(DATA_BYTES_MAX.is_multiple_of(BLOCK_BYTES));
 const _: () = assert!(PAYLOAD_BYTES_MAX as u64 >= CHUNK_BYTES);

@@ -1,10 +1,24 @@
-//! One replica of one volume: the state machine's front door.
+//! One replica of one volume: its state and the dispatch of events. What happens on an event is in
+//! the modules beside this one, each of which adds the methods of its subject.
 
-use crate::event::{Effects, Event, Nanos};
-use crate::status::Status;
+use crate::activity_log::ActivityLog;
+use crate::barrier::Barrier;
+use crate::change::{Change, Persistence};
+use crate::dirty::Dirty;
+use crate::event::{Buffer, DiskError, Effect, Effects, Event, Nanos, Request, SessionId};
+use crate::inflight::Inflight;
+use crate::notice::Notice;
+use crate::operation::{IoTarget, OperationId, Operations, Work};
+use crate::peer::Peer;
+use crate::random::Random;
+use crate::role::Role;
+use crate::sequence::Sequences;
+use crate::status::Receipt;
 use format::bitmap_page::BitmapPage;
+use format::frame::{Frame, Identity};
 use format::superblock::Superblock;
-use format::types::{BootId, Slot};
+use format::types::{BootId, Configuration, DiskState, NodeSet, REPLICAS_MAX, Slot, Span};
+use std::collections::VecDeque;
 
 /// How a node behaves; from the configuration file.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -49,34 +63,349 @@ pub struct Opening {
 /// One replica of one volume.
 #[derive(Debug)]
 pub struct Node {
-    // the state machine
+    pub(crate) settings: Settings,
+    pub(crate) now: Nanos,
+    /// The effects of the step under way.
+    pub(crate) out: Effects,
+    pub(crate) random: Random,
+    /// Drawn at this start of the process.
+    pub(crate) incarnation: u64,
+    pub(crate) slot: Slot,
+    /// All other replicas of the volume.
+    pub(crate) others: NodeSet,
+    /// What the superblock says, or will say once the write under way has ended.
+    pub(crate) superblock: Superblock,
+    /// The configuration that binds: committed, and durable here.
+    pub(crate) configuration: Configuration,
+    pub(crate) persistence: Persistence,
+    pub(crate) role: Role,
+    pub(crate) change: Change,
+    /// Members to be dropped once the change under way has ended.
+    pub(crate) doomed: NodeSet,
+    /// Resync targets whose leg writes wait for already.
+    pub(crate) joining: NodeSet,
+    pub(crate) operations: Operations,
+    pub(crate) inflight: Inflight,
+    pub(crate) log: ActivityLog,
+    pub(crate) log_writing: bool,
+    /// Blocks that each other replica misses.
+    pub(crate) marks: [Option<Box<Dirty>>; REPLICAS_MAX],
+    pub(crate) sequences: Sequences,
+    /// The running writes by sequence number, from `first_sequence` on.
+    pub(crate) by_sequence: VecDeque<Option<OperationId>>,
+    pub(crate) first_sequence: u64,
+    pub(crate) barrier: Barrier,
+    pub(crate) peers: [Option<Peer>; REPLICAS_MAX],
+    /// Operations that may go on.
+    pub(crate) ready: Vec<OperationId>,
+    /// Those of them that are being taken on.
+    pub(crate) proceeding: Vec<OperationId>,
+    /// Requests that wait for a peer, for a configuration, or for their blocks to be equal.
+    pub(crate) blocked: Vec<OperationId>,
+    /// Requests that have arrived while the volume is being handed over.
+    pub(crate) postponed: VecDeque<Request>,
+    pub(crate) paused: bool,
+    /// Checkpoints begun by this process.
+    pub(crate) checkpoints: u64,
+    /// The command that a handover to this replica answers.
+    pub(crate) swapping: Option<u64>,
+    /// Commands that a verify answers when it ends.
+    pub(crate) verifying: Option<crate::progress::Verifying>,
+    pub(crate) last_receipt: Option<Receipt>,
+    /// A page of the bitmap could not be written since the last tick.
+    pub(crate) pages_failing: Option<DiskError>,
 }
 
 impl Node {
-    /// Opens a replica. The effects make its opening durable; until they have ended it serves nobody.
-    pub fn open(opening: Opening, settings: Settings, effects: &mut Effects) -> Node {
-        let _ = (opening, settings, effects);
-        todo!()
-    }
-
     /// Takes one event and says what is to be done.
     pub fn step(&mut self, now: Nanos, event: Event, effects: &mut Effects) {
-        let _ = (now, event, effects);
-        todo!()
+        self.now = self.now.max(now);
+        std::mem::swap(&mut self.out, effects);
+        self.dispatch(event);
+        while !self.ready.is_empty() {
+            std::mem::swap(&mut self.ready, &mut self.proceeding);
+            for at in 0..self.proceeding.len() {
+                self.proceed(self.proceeding[at]);
+            }
+            self.proceeding.clear();
+        }
+        self.operations.step_ended();
+        self.check_invariants();
+        std::mem::swap(&mut self.out, effects);
+    }
+
+    fn dispatch(&mut self, event: Event) {
+        match event {
+            Event::Request(request) => self.request(request),
+            Event::ClientGone { client } => self.client_gone(client),
+            Event::ReadDone { io, result } => self.read_done(io, result),
+            Event::IoDone { io, result } => self.io_done(io, result),
+            Event::Hashed { io, digests } => self.hashed(io, digests),
+            Event::PeerConnected { peer, session } => self.peer_connected(peer, session),
+            Event::PeerLost { peer, session } => self.peer_lost(peer, session),
+            Event::Frame {
+                peer,
+                session,
+                frame,
+                epoch,
+                payload,
+            } => {
+                self.frame_received(peer, session, frame, epoch, payload);
+            }
+            Event::Command { id, command } => self.command(id, command),
+            Event::Tick => self.tick(),
+            Event::TurnEnded => self.turn_ended(),
+        }
+    }
+
+    fn read_done(&mut self, io: crate::event::IoId, result: Result<Buffer, DiskError>) {
+        let IoTarget::Operation { id, serial } = IoTarget::of(io) else {
+            unreachable!("only operations read")
+        };
+        assert!(
+            self.operations.owns(id, serial),
+            "an operation outlives its I/O"
+        );
+        self.operations.get_mut(id).pending -= 1;
+        match &self.operations.get(id).work {
+            Work::Read(_) | Work::Write(_) => self.request_read(id, result),
+            Work::Fetch { .. } => self.fetch_read(id, result),
+            Work::Chunk(_) => self.chunk_read(id, result),
+            Work::Compare(_) => self.compare_read(id, result),
+            Work::Apply(_) => unreachable!("an applied write reads nothing"),
+        }
+    }
+
+    fn io_done(&mut self, io: crate::event::IoId, result: Result<(), DiskError>) {
+        match IoTarget::of(io) {
+            IoTarget::Operation { id, serial } => {
+                assert!(
+                    self.operations.owns(id, serial),
+                    "an operation outlives its I/O"
+                );
+                self.operations.get_mut(id).pending -= 1;
+                match &self.operations.get(id).work {
+                    Work::Write(_) => self.local_leg_done(id, result),
+                    Work::Read(_) => self.repair_done(id, result),
+                    Work::Apply(_) => self.apply_done(id, result),
+                    _ => unreachable!("nothing else writes"),
+                }
+            }
+            IoTarget::Superblock => self.superblock_written(result),
+            IoTarget::Log => self.log_written(result),
+            IoTarget::Page { slot, index } => self.page_written(slot, index, result),
+            IoTarget::Barrier { token } => self.barrier_local_done(token, result),
+            IoTarget::PeerFlush { peer } => self.peer_flush_done(peer, result),
+            IoTarget::Checkpoint { peer, number } => {
+                self.checkpoint_local_done(peer, number, result);
+            }
+            IoTarget::PeerCheckpoint { peer } => self.peer_checkpoint_done(peer, result),
+            IoTarget::Promotion => self.lifecycle_flushed(result),
+        }
+    }
+
+    fn hashed(&mut self, io: crate::event::IoId, digests: Box<[format::frame::Digest]>) {
+        let IoTarget::Operation { id, serial } = IoTarget::of(io) else {
+            unreachable!("only operations hash")
+        };
+        assert!(
+            self.operations.owns(id, serial),
+            "an operation outlives its hash"
+        );
+        self.operations.get_mut(id).pending -= 1;
+        match &self.operations.get(id).work {
+            Work::Chunk(_) => self.chunk_hashed(id, digests),
+            Work::Compare(_) => self.compare_hashed(id, &digests),
+            _ => unreachable!("only comparisons hash"),
+        }
+    }
+
+    /// Takes an operation on whose turn has come, or whose obstacle may have gone.
+    fn proceed(&mut self, id: OperationId) {
+        let Some(operation) = self.operations.find(id) else {
+            return;
+        };
+        match &operation.work {
+            Work::Read(_) | Work::Write(_) => self.request_proceed(id),
+            Work::Apply(_) => self.apply_proceed(id),
+            Work::Fetch { .. } => self.fetch_proceed(id),
+            Work::Chunk(_) => self.chunk_proceed(id),
+            Work::Compare(_) => self.compare_proceed(id),
+        }
+    }
+
+    /// What a turn has gathered leaves.
+    fn turn_ended(&mut self) {
+        self.send_acks();
+        self.write_log();
+        self.write_wanted_pages();
+        self.greet_drained();
+        self.settle_sessions();
+        self.lifecycle_advance();
+        self.start_change();
+        self.start_barrier();
+        for slot in self.others.iter() {
+            self.walk_advance(slot);
+        }
     }
 
     /// When the node next wants an [`Event::Tick`].
     pub fn deadline(&self) -> Option<Nanos> {
-        todo!()
+        let peers = self
+            .peers
+            .iter()
+            .flatten()
+            .filter_map(|peer| self.peer_deadline(peer));
+        peers
+            .chain(self.barrier_deadline())
+            .chain(self.io_deadline())
+            .min()
     }
 
-    /// Why the node does not serve clients, or that it does.
-    pub fn serving(&self) -> Result<(), String> {
-        todo!()
+    fn tick(&mut self) {
+        for slot in self.others.iter() {
+            self.peer_tick(slot);
+        }
+        self.check_hung_io();
+        self.pages_failing = None;
     }
 
-    /// What it tells of itself.
-    pub fn status(&self) -> Status {
-        todo!()
+    /// The invariants that can be checked in constant time; the simulator checks the rest.
+    fn check_invariants(&self) {
+        assert!(
+            !self.configuration.in_sync.is_empty(),
+            "no configuration is without a member"
+        );
+        assert!(
+            !matches!(self.role, Role::Primary) || self.configuration.primary == Some(self.slot),
+            "only the configuration's primary serves"
+        );
+        assert!(
+            self.configuration
+                .in_sync
+                .intersection(self.joining)
+                .is_empty(),
+            "a replica joins once"
+        );
+    }
+
+    pub(crate) fn peer(&self, slot: Slot) -> &Peer {
+        self.peers[slot.index()]
+            .as_ref()
+            .expect("every other replica has a peer")
+    }
+
+    pub(crate) fn peer_mut(&mut self, slot: Slot) -> &mut Peer {
+        self.peers[slot.index()]
+            .as_mut()
+            .expect("every other replica has a peer")
+    }
+
+    pub(crate) fn marks_of(&self, slot: Slot) -> &Dirty {
+        self.marks[slot.index()]
+            .as_deref()
+            .expect("every other replica has marks")
+    }
+
+    pub(crate) fn marks_mut(&mut self, slot: Slot) -> &mut Dirty {
+        self.marks[slot.index()]
+            .as_deref_mut()
+            .expect("every other replica has marks")
+    }
+
+    /// Whether work goes on with the peer.
+    pub(crate) fn is_up(&self, slot: Slot) -> bool {
+        self.peers[slot.index()]
+            .as_ref()
+            .is_some_and(|peer| peer.up().is_some())
+    }
+
+    /// The members of the configuration but for this replica.
+    pub(crate) fn other_members(&self) -> NodeSet {
+        self.configuration.in_sync.without(self.slot)
+    }
+
+    /// Whether this replica is a member of the configuration.
+    pub(crate) fn is_member(&self) -> bool {
+        self.configuration.in_sync.contains(self.slot)
+    }
+
+    /// Whether the local disk can be used.
+    pub(crate) fn disk_usable(&self) -> bool {
+        !matches!(
+            self.superblock.disk_state,
+            DiskState::Failed | DiskState::Diskless
+        )
+    }
+
+    /// The whole volume.
+    pub(crate) fn whole(&self) -> Span {
+        Span::new(0, self.superblock.size_bytes)
+    }
+
+    pub(crate) fn notice(&mut self, notice: Notice) {
+        self.out.push(Effect::Notice(notice));
+    }
+
+    pub(crate) fn release(&mut self, buffer: Option<Buffer>) {
+        self.out.extend(buffer.map(Effect::Release));
+    }
+
+    /// Sends a frame in the peer's present session, if there is one.
+    pub(crate) fn send(
+        &mut self,
+        peer: Slot,
+        frame: Frame,
+        payload: Option<crate::event::Payload>,
+    ) {
+        let Some(session) = self.session_id(peer) else {
+            return;
+        };
+        let epoch = self.configuration.epoch;
+        self.out.push(Effect::Send {
+            peer,
+            session,
+            frame,
+            epoch,
+            payload,
+        });
+    }
+
+    pub(crate) fn session_id(&self, peer: Slot) -> Option<SessionId> {
+        self.peers[peer.index()]
+            .as_ref()?
+            .session
+            .as_ref()
+            .map(|session| session.id)
+    }
+
+    /// What this replica tells the peer of itself.
+    pub(crate) fn identity_for(&self, peer: Slot) -> Identity {
+        let superblock = &self.superblock;
+        let marks = self.marks_of(peer);
+        Identity {
+            volume: superblock.volume,
+            size_bytes: superblock.size_bytes,
+            node: superblock.replicas[self.slot.index()]
+                .as_ref()
+                .map(|replica| replica.node)
+                .unwrap_or_default(),
+            boot: superblock.boot,
+            incarnation: self.incarnation,
+            known_incarnation: self.peer(peer).known_incarnation,
+            configuration: superblock.configuration,
+            data_generation: superblock.data_generation,
+            history: superblock.history.clone(),
+            history_complete: superblock.history_complete,
+            pending_admission: superblock.pending_admission,
+            proposal: superblock.proposal,
+            disk_state: superblock.disk_state,
+            suspect: superblock.suspect,
+            crashed_primary: superblock.crashed_primary,
+            discarded: superblock.discarded,
+            forced: superblock.forced,
+            marked_blocks: marks.count() + marks.unsettled() as u64,
+            marks_valid: superblock.marks_valid.contains(peer),
+        }
     }
 }

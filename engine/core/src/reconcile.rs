@@ -185,13 +185,9 @@ const ROWS: &[Row] = &[
         |_| Verdict::Refuse("its size differs: grow the volume again with every replica connected"),
     ),
     // While a proposal is open two configurations bind, and nobody can say yet who is a member.
-    row("undecided", |f| f.undecided, |_| Verdict::Idle),
+    row("undecided", |f| f.undecided, idle),
     // Without both disks there is nothing to compare or to copy; a member without one is dropped.
-    row(
-        "no-disk",
-        |f| f.mine.disk == Disk::Unusable,
-        |_| Verdict::Idle,
-    ),
+    row("no-disk", |f| f.mine.disk == Disk::Unusable, idle),
     // Somebody has to know what the data is.
     row(
         "both-lost",
@@ -199,16 +195,12 @@ const ROWS: &[Row] = &[
         |_| Verdict::Refuse("both replicas have lost their metadata"),
     ),
     // It has no claim to what it holds: the primary drops it, and then it is brought up to date.
-    row(
-        "lost-member",
-        |f| f.lineage == Lineage::MineLost && f.mine.member,
-        |_| Verdict::Idle,
-    ),
+    row("lost-member", |f| lost(f) && f.mine.member, idle),
     // Nothing is known of its blocks.
     row(
         "lost",
-        |f| f.lineage == Lineage::MineLost && can_feed(f),
-        |_| from_other(Scope::Full("the target's metadata was lost or given up")),
+        |f| lost(f) && can_feed(f),
+        |_| copy(Scope::Full("the target's metadata was lost or given up")),
     ),
     // Operators have given both sides up: one of them must not have been meant.
     row(
@@ -223,27 +215,21 @@ const ROWS: &[Row] = &[
         |_| Verdict::Refuse("the side that was given up is the newer one"),
     ),
     // The side that was kept still counts on the one that was given up: it has to drop it first.
+    row("discarded-member", |f| gave_up(f) && f.mine.member, idle),
+    // The histories do not tell where the two parted, so marks of that time may be missing.
     row(
-        "discarded-member",
-        |f| gave_up(f) && f.mine.member,
-        |_| Verdict::Idle,
-    ),
-    // The operator has chosen; what this side did on its own is in its marks.
-    row(
-        "discarded",
-        |f| gave_up(f) && can_feed(f),
-        |f| {
-            if f.lineage == Lineage::Unknown {
-                from_other(Scope::Full(
-                    "the histories do not reach back to where the two parted",
-                ))
-            } else {
-                from_other(marked(f))
-            }
+        "discarded-in-full",
+        |f| gave_up(f) && f.lineage == Lineage::Unknown && can_feed(f),
+        |_| {
+            copy(Scope::Full(
+                "the histories do not reach back to where the two parted",
+            ))
         },
     ),
+    // The operator has chosen; what this side did on its own is in its marks.
+    row("discarded", |f| gave_up(f) && can_feed(f), copy_marked),
     // The operator has chosen, but the side that was kept cannot be copied from now.
-    row("discarded-waits", gave_up, |_| Verdict::Idle),
+    row("discarded-waits", gave_up, idle),
     // Both have acknowledged what the other does not have.
     row(
         "split-brain",
@@ -272,19 +258,19 @@ const ROWS: &[Row] = &[
     row(
         "behind-member",
         |f| f.lineage == Lineage::Behind && f.mine.member,
-        |_| Verdict::Idle,
+        idle,
     ),
     // It has missed what the other's marks say, and what only it has was never acknowledged.
     row(
         "behind",
         |f| f.lineage == Lineage::Behind && can_feed(f),
-        |f| from_other(marked(f)),
+        copy_marked,
     ),
     // Half a copy is no copy: the primary drops it, and then its resync goes on.
     row(
         "inconsistent-member",
         |f| f.mine.member && f.mine.disk == Disk::Inconsistent,
-        |_| Verdict::Idle,
+        idle,
     ),
     // The cable was out for a moment: the two processes still know what the other has of theirs.
     row(
@@ -295,32 +281,26 @@ const ROWS: &[Row] = &[
     // Each is made equal to the primary; between themselves they could only undo its writes.
     row(
         "equalised-by-primary",
-        |f| members(f) && uncertain(f) && f.primary == Primary::Other,
-        |_| Verdict::Idle,
+        |f| differing(f) && f.primary == Primary::Other,
+        idle,
     ),
     // A power cut may have taken acknowledged writes from the one, and not from the other.
     row(
         "suspect",
         |f| members(f) && f.mine.suspect && !f.theirs.suspect,
-        |_| Verdict::Equalise {
-            source: Side::Remote,
-        },
+        equal_to_theirs,
     ),
     // Clients have seen what the primary had; where they differ nothing was acknowledged.
     row(
         "equalise",
-        |f| members(f) && uncertain(f) && f.primary == Primary::Mine,
-        |_| Verdict::Equalise {
-            source: Side::Local,
-        },
+        |f| differing(f) && f.primary == Primary::Theirs,
+        equal_to_theirs,
     ),
     // Nobody served: either will do, and both have to choose the same.
     row(
         "equalise-by-slot",
-        |f| members(f) && uncertain(f) && f.lower,
-        |_| Verdict::Equalise {
-            source: Side::Local,
-        },
+        |f| differing(f) && !f.lower,
+        equal_to_theirs,
     ),
     // Members without a mark on either side have all that was acknowledged, and nothing else.
     row("in-sync", members, |_| Verdict::InSync),
@@ -328,22 +308,18 @@ const ROWS: &[Row] = &[
     row(
         "outside",
         |f| f.lineage == Lineage::Same && can_feed(f),
-        |f| from_other(marked(f)),
+        copy_marked,
     ),
     // A third replica serves and brings both up to date; two sources would undo each other's work.
     row(
         "resynced-by-primary",
         |f| outside(f) && f.primary == Primary::Other,
-        |_| Verdict::Idle,
+        idle,
     ),
     // What the one member has lost in a power cut would be lost here too.
-    row(
-        "source-suspect",
-        |f| outside(f) && f.theirs.suspect,
-        |_| Verdict::Idle,
-    ),
+    row("source-suspect", |f| outside(f) && f.theirs.suspect, idle),
     // Neither has what was acknowledged last; both wait for a member.
-    row("no-member", |_| true, |_| Verdict::Idle),
+    row("no-member", |_| true, idle),
 ];
 
 /// Both are members, with data that their membership vouches for.
@@ -351,14 +327,24 @@ fn members(facts: &Facts) -> bool {
     facts.lineage == Lineage::Same && facts.mine.member && facts.theirs.member
 }
 
+/// Members that may differ, or that may both have lost what the other has.
+fn differing(facts: &Facts) -> bool {
+    members(facts) && uncertain(facts)
+}
+
+/// There is a mark, or a power cut may have taken what no mark tells.
+fn uncertain(facts: &Facts) -> bool {
+    facts.marks || facts.mine.suspect || facts.theirs.suspect
+}
+
 /// Only the other is a member.
 fn outside(facts: &Facts) -> bool {
     !facts.mine.member && facts.theirs.member
 }
 
-/// Members may differ, or may both have lost what the other has.
-fn uncertain(facts: &Facts) -> bool {
-    facts.marks || facts.mine.suspect || facts.theirs.suspect
+/// My side does not know what its data descends from.
+fn lost(facts: &Facts) -> bool {
+    facts.lineage == Lineage::MineLost
 }
 
 /// Neither side's data is an ancestor of the other's.
@@ -380,11 +366,23 @@ fn can_feed(facts: &Facts) -> bool {
     outside(facts) && disk == Disk::Consistent && !suspect && facts.primary != Primary::Other
 }
 
-fn from_other(scope: Scope) -> Verdict {
-    Verdict::Resync {
+fn idle(_: &Facts) -> Verdict {
+    Verdict::Idle
+}
+
+fn equal_to_theirs(_: &Facts) -> Verdict {
+    Verdict::Equalise {
         source: Side::Remote,
-        scope,
     }
+}
+
+fn copy(scope: Scope) -> Verdict {
+    let source = Side::Remote;
+    Verdict::Resync { source, scope }
+}
+
+fn copy_marked(facts: &Facts) -> Verdict {
+    copy(marked(facts))
 }
 
 /// By marks, if both sides' marks can be trusted to cover all that differs.

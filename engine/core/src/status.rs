@@ -1,6 +1,6 @@
 //! What a replica tells of itself.
 
-use crate::event::Nanos;
+use crate::time::Nanos;
 use format::types::{Configuration, DiskState, Slot};
 
 /// What this replica does.

@@ -1,0 +1,287 @@
+//! Changes of the configuration: who serves, and whose copies count.
+//!
+//! In manual mode the proposer's own durable superblock commits. One change is under way at a time.
+//! No answer that needs the new configuration leaves before it is committed (R2).
+
+use crate::change::{Cause, Change, Then};
+use crate::event::{Effect, SessionId};
+use crate::lineage::{Advance, Lineage};
+use crate::node::Node;
+use crate::notice::Notice;
+use crate::peer::{Relation, Stage};
+use format::frame::Frame;
+use format::types::{Configuration, DiskState, NodeSet, Slot};
+
+impl Node {
+    /// A member has to leave the in-sync set.
+    pub(crate) fn drop_member(&mut self, member: Slot) {
+        if self.configuration.in_sync.contains(member) {
+            self.doomed = self.doomed.with(member);
+        }
+    }
+
+    /// Begins the change that is wanted, if none is under way.
+    pub(crate) fn start_change(&mut self) {
+        self.doomed = self.doomed.intersection(self.configuration.in_sync);
+        let may = self.is_primary() && !self.superblock.suspect;
+        if self.doomed.is_empty() || !may || matches!(self.change, Change::Persisting { .. }) {
+            return;
+        }
+        let staying = self.configuration.in_sync.difference(self.doomed);
+        // No commit leaves the in-sync set empty; and a failed disk of our own is left alone while
+        // nobody else can take over.
+        if staying.is_empty() {
+            self.doomed = NodeSet::EMPTY;
+            return;
+        }
+        let next = Configuration {
+            epoch: self.configuration.epoch + 1,
+            generation: self.random.generation(),
+            primary: self.configuration.primary,
+            in_sync: staying,
+        };
+        self.commit(next, Cause::Drop);
+    }
+
+    /// Makes a configuration of our own durable; that commits it.
+    pub(crate) fn commit(&mut self, next: Configuration, cause: Cause) {
+        self.record(next);
+        self.change = Change::Persisting { next, cause };
+        self.persist(Then::Committed);
+    }
+
+    /// Puts a configuration of our own history into the superblock. Our data's lineage moves with it only
+    /// if we are a member; marks for those that it takes in are void.
+    pub(crate) fn record(&mut self, next: Configuration) {
+        let before = self.superblock.configuration;
+        self.superblock.configuration = next;
+        let member = next.in_sync.contains(self.slot);
+        if member && next.generation != self.superblock.data_generation {
+            self.superblock.advance(next.generation);
+        }
+        let gained = next.in_sync.difference(before.in_sync);
+        for slot in gained.without(self.slot).iter() {
+            self.superblock.mark_floor[slot.index()] = next.epoch;
+            self.superblock.marks_valid = self.superblock.marks_valid.with(slot);
+        }
+        if !member && self.superblock.disk_state == DiskState::UpToDate {
+            self.superblock.disk_state = DiskState::Outdated;
+        }
+    }
+
+    pub(crate) fn persisted(&mut self, then: Then) {
+        match then {
+            Then::Nothing => {}
+            Then::Opened => self.opened(),
+            Then::Committed => self.committed(),
+            Then::Settled { peer, session } => self.settled(peer, session),
+            Then::Learned {
+                peer,
+                session,
+                configuration,
+            } => {
+                self.learned(peer, session, configuration);
+            }
+            Then::Promised {
+                peer,
+                session,
+                epoch,
+            } => {
+                if self.session_matches(peer, session) {
+                    self.send(peer, Frame::AdmitReady { epoch }, None);
+                }
+            }
+            Then::Stopped => self.stopped(),
+            Then::Discarded { answer } => self.discarded(answer),
+            Then::Answer { answer } => self.answer_done(answer),
+        }
+    }
+
+    fn committed(&mut self) {
+        let Change::Persisting { next, cause } = self.change else {
+            unreachable!("a change is committed once")
+        };
+        self.change = Change::None;
+        let before = self.configuration;
+        self.bind(next);
+        for peer in self
+            .others
+            .iter()
+            .filter(|peer| self.is_up(*peer))
+            .collect::<Vec<_>>()
+        {
+            self.send(peer, Frame::Configuration(next), None);
+        }
+        match cause {
+            Cause::Drop => {
+                for dropped in before
+                    .in_sync
+                    .difference(next.in_sync)
+                    .without(self.slot)
+                    .iter()
+                {
+                    if self.is_up(dropped) {
+                        self.disconnect(dropped, "it has left the in-sync set", true);
+                    }
+                }
+            }
+            Cause::Admit(peer) => self.admitted(peer),
+            Cause::HandOver => self.handed_over(),
+            Cause::Promote => self.promotion_committed(),
+        }
+        self.restart_handshakes();
+        self.unblock();
+    }
+
+    /// A configuration binds from now on: nothing waits for those who have left it, and their marks cover all
+    /// that they may lack.
+    pub(crate) fn bind(&mut self, next: Configuration) {
+        let before = self.configuration;
+        self.configuration = next;
+        self.doomed = self.doomed.intersection(next.in_sync);
+        for gained in next
+            .in_sync
+            .difference(before.in_sync)
+            .without(self.slot)
+            .iter()
+        {
+            self.marks_mut(gained).clear_all();
+        }
+        if next.in_sync.contains(self.slot) && !before.in_sync.contains(self.slot) {
+            // Our admission: members' marks against us and ours against them are void alike.
+            for member in next.in_sync.without(self.slot).iter() {
+                self.marks_mut(member).clear_all();
+            }
+        }
+        self.joining = self.joining.difference(next.in_sync);
+        let dropped = before.in_sync.difference(next.in_sync);
+        for slot in dropped.without(self.slot).iter() {
+            self.mark_uncertain(slot);
+        }
+        let present = next.in_sync.union(self.joining);
+        self.await_only(present);
+        self.barrier_await_only(present);
+        self.notice(Notice::Configured(next));
+    }
+
+    /// The coordinator has sent a configuration in the stream.
+    pub(crate) fn configuration_received(&mut self, peer: Slot, next: Configuration) {
+        let Some(session) = self.session_id(peer) else {
+            return;
+        };
+        let current = self.superblock.configuration;
+        if next.epoch <= current.epoch {
+            return self.disconnect(peer, "it sent an old configuration", true);
+        }
+        let promised = self.superblock.pending_admission == Some((next.epoch, next.generation));
+        let was_member = current.in_sync.contains(self.slot);
+        let now_member = next.in_sync.contains(self.slot);
+        if now_member && !was_member && !promised {
+            return self.disconnect(peer, "it admitted us without our promise", true);
+        }
+        let Some(session_state) = self.peer_mut(peer).session.as_mut() else {
+            return;
+        };
+        session_state.holding = true;
+        session_state.lineage.advance(next.generation);
+        let lineage = session_state.lineage.clone();
+        if now_member && !was_member {
+            self.admit_self(next, lineage);
+        } else {
+            self.record(next);
+        }
+        self.persist(Then::Learned {
+            peer,
+            session,
+            configuration: next,
+        });
+    }
+
+    /// Our admission: from now on our data is the source's.
+    fn admit_self(&mut self, next: Configuration, lineage: Lineage) {
+        self.superblock.disk_state = DiskState::UpToDate;
+        self.superblock.pending_admission = None;
+        self.superblock.discarded = false;
+        self.superblock.forced = false;
+        self.superblock.suspect = false;
+        self.superblock.crashed_primary = false;
+        self.superblock.data_generation = lineage.generation;
+        self.superblock.history = lineage.history;
+        self.superblock.history_complete = lineage.complete;
+        for member in next.in_sync.without(self.slot).iter() {
+            self.superblock.mark_floor[member.index()] = next.epoch;
+            self.superblock.marks_valid = self.superblock.marks_valid.with(member);
+        }
+        self.record(next);
+        self.notice(Notice::Disk {
+            slot: self.slot,
+            state: DiskState::UpToDate,
+        });
+    }
+
+    fn learned(&mut self, peer: Slot, session: SessionId, configuration: Configuration) {
+        self.bind(configuration);
+        self.restart_handshakes();
+        self.unblock();
+        let current = self.session_matches(peer, session);
+        if current {
+            self.send(
+                peer,
+                Frame::ConfigurationDone {
+                    epoch: configuration.epoch,
+                },
+                None,
+            );
+        }
+        if configuration.primary == Some(self.slot) {
+            return self.take_over();
+        }
+        if current {
+            let member = configuration.in_sync.contains(self.slot);
+            let state = self
+                .peer_mut(peer)
+                .session
+                .as_mut()
+                .expect("the session is there");
+            if member && matches!(state.relation, Relation::Follower(_)) {
+                state.relation = Relation::Mirror;
+            }
+            self.release_held(peer);
+        }
+    }
+
+    /// Handshakes compare what was true when they began; what has changed since makes them begin anew.
+    fn restart_handshakes(&mut self) {
+        for peer in self.others.iter() {
+            let stage = self
+                .peer(peer)
+                .session
+                .as_ref()
+                .map(|session| session.stage);
+            if matches!(stage, Some(Stage::Greeting | Stage::Marking)) {
+                self.disconnect(peer, "the configuration has changed", true);
+            }
+        }
+    }
+
+    /// A drop or a promotion has to be announced; so has the end of a session by us.
+    pub(crate) fn disconnect(&mut self, peer: Slot, reason: &str, retry: bool) {
+        let Some(session) = self.session_id(peer) else {
+            return;
+        };
+        self.send(
+            peer,
+            Frame::Error {
+                reason: reason.into(),
+            },
+            None,
+        );
+        self.out.push(Effect::Disconnect {
+            peer,
+            session,
+            retry,
+        });
+        self.session_ended(peer, reason);
+        self.peer_mut(peer).stand_alone = !retry;
+    }
+}

@@ -1,0 +1,348 @@
+//! The handshake: two identities, one table, one verdict; and what the verdict asks for.
+
+use crate::change::Then;
+use crate::event::SessionId;
+use crate::lineage::Lineage;
+use crate::node::Node;
+use crate::notice::Notice;
+use crate::peer::{Relation, Stage};
+use crate::progress::Goal;
+use crate::reconcile::{Scope, Side, Verdict, reconcile};
+use crate::role::{Role, is_superseded};
+use format::frame::{Frame, Identity};
+use format::types::{DiskState, Slot};
+
+impl Node {
+    pub(crate) fn identity_heard(&mut self, peer: Slot, identity: Box<Identity>) {
+        let state = self.peer_mut(peer);
+        state.disk_state = Some(identity.disk_state);
+        let Some(session) = state.session.as_mut() else {
+            return;
+        };
+        session.lineage = Lineage {
+            generation: identity.data_generation,
+            history: identity.history.clone(),
+            complete: identity.history_complete,
+        };
+        session.heard = Some(identity);
+        if session.stage == Stage::Greeting {
+            self.handshake(peer);
+        }
+    }
+
+    /// Both identities are known: the verdict, and what has to be durable before it is acted upon.
+    pub(crate) fn handshake(&mut self, peer: Slot) {
+        let me = self.slot;
+        let Some(session) = self.peer_mut(peer).session.as_mut() else {
+            return;
+        };
+        let (Some(sent), Some(heard)) = (session.sent.take(), session.heard.take()) else {
+            return;
+        };
+        let id = session.id;
+        let outcome = reconcile(&sent, me, &heard, peer);
+        let (row, verdict, adopt) = (outcome.row, outcome.verdict, outcome.adopt);
+        session.stage = Stage::Settling;
+        session.outcome = Some(outcome);
+        self.notice(Notice::Handshake { peer, row });
+        let changes = match adopt {
+            Some(Side::Local) => {
+                self.adopt(&heard);
+                true
+            }
+            Some(Side::Remote) | None => false,
+        };
+        let targeted = self.become_target(peer, verdict, &heard);
+        let split = matches!(verdict, Verdict::SplitBrain);
+        self.peer_mut(peer).split_brain = split;
+        if let Some(session) = self.peer_mut(peer).session.as_mut() {
+            session.heard = Some(heard);
+        }
+        match verdict {
+            Verdict::SplitBrain => {
+                self.notice(Notice::SplitBrain { peer });
+                self.disconnect(peer, "split brain", false);
+            }
+            Verdict::Refuse(reason) => self.disconnect(peer, reason, false),
+            _ if changes || targeted => self.persist(Then::Settled { peer, session: id }),
+            _ => self.settled(peer, id),
+        }
+    }
+
+    /// Takes the peer's later configuration of our own history.
+    fn adopt(&mut self, heard: &Identity) {
+        let next = heard.configuration;
+        let before = self.superblock.configuration;
+        let gained = next.in_sync.difference(before.in_sync);
+        let member = next.in_sync.contains(self.slot);
+        let superseded = is_superseded(&self.role, self.slot, &next);
+        if member && heard.data_generation != self.superblock.data_generation {
+            self.superblock.data_generation = heard.data_generation;
+            self.superblock.history = heard.history.clone();
+            self.superblock.history_complete = heard.history_complete;
+        }
+        if member && !before.in_sync.contains(self.slot) {
+            for other in next.in_sync.without(self.slot).iter() {
+                self.superblock.mark_floor[other.index()] = next.epoch;
+            }
+            self.superblock.disk_state = DiskState::UpToDate;
+            self.superblock.discarded = false;
+        }
+        if member {
+            self.superblock.pending_admission = None;
+        }
+        for slot in gained.without(self.slot).iter() {
+            self.superblock.mark_floor[slot.index()] = next.epoch;
+            self.superblock.marks_valid = self.superblock.marks_valid.with(slot);
+        }
+        self.superblock.configuration = next;
+        if !member && self.superblock.disk_state == DiskState::UpToDate {
+            self.superblock.disk_state = DiskState::Outdated;
+        }
+        if superseded {
+            self.supersede("a later configuration has another primary");
+        }
+        self.bind(next);
+        if next.primary == Some(self.slot) && matches!(self.role, Role::Secondary) {
+            self.role = Role::Waiting;
+        }
+    }
+
+    /// A target is durably inconsistent before its first block is written (R9).
+    fn become_target(&mut self, peer: Slot, verdict: Verdict, heard: &Identity) -> bool {
+        let Verdict::Resync {
+            source: Side::Remote,
+            ..
+        } = verdict
+        else {
+            return false;
+        };
+        if self.driver_of(peer, verdict) != Some(peer) {
+            return false;
+        }
+        if matches!(self.role, Role::Primary | Role::Waiting) {
+            self.supersede("this replica is to be brought up to date");
+        }
+        if self.superblock.discarded {
+            self.superblock.configuration = heard.configuration;
+            self.bind(heard.configuration);
+        }
+        self.superblock.disk_state = DiskState::Inconsistent;
+        self.superblock.pending_admission = None;
+        true
+    }
+
+    /// Who walks over what two replicas differ in: the primary, or where there is none the source, if it is
+    /// the one member that coordinates.
+    fn driver_of(&self, peer: Slot, verdict: Verdict) -> Option<Slot> {
+        let configuration = self.superblock.configuration;
+        let pair = [self.slot, peer];
+        match configuration.primary {
+            Some(primary) => Some(primary).filter(|primary| pair.contains(primary)),
+            None => {
+                let coordinator = configuration.in_sync.first();
+                let side = |side: Side| match side {
+                    Side::Local => self.slot,
+                    Side::Remote => peer,
+                };
+                match verdict {
+                    Verdict::Resync { source, .. } => {
+                        Some(side(source)).filter(|source| Some(*source) == coordinator)
+                    }
+                    Verdict::Equalise { .. } => {
+                        coordinator.filter(|coordinator| pair.contains(coordinator))
+                    }
+                    _ => None,
+                }
+            }
+        }
+    }
+
+    /// What the verdict needed is durable.
+    pub(crate) fn settled(&mut self, peer: Slot, id: SessionId) {
+        if !self.session_matches(peer, id) {
+            return;
+        }
+        let Some(session) = self.peer_mut(peer).session.as_mut() else {
+            return;
+        };
+        session.holding = false;
+        let Some(verdict) = session.verdict() else {
+            return;
+        };
+        if let Verdict::Resync {
+            scope: Scope::Full(_),
+            source: Side::Local,
+        } = verdict
+        {
+            if self.driver_of(peer, verdict) == Some(self.slot) {
+                self.marks_mut(peer).set_all();
+            }
+        }
+        self.settle_sessions();
+    }
+
+    /// Sessions whose verdict is durable, and before which no old I/O is left, go on.
+    pub(crate) fn settle_sessions(&mut self) {
+        for peer in self.others.iter() {
+            let Some(session) = self.peer(peer).session.as_ref() else {
+                continue;
+            };
+            let waiting = session.stage == Stage::Settling
+                && session.outcome.is_some()
+                && self.persistence.is_idle();
+            if waiting {
+                self.enact(peer);
+            }
+        }
+    }
+
+    fn enact(&mut self, peer: Slot) {
+        let Some(session) = self.peer(peer).session.as_ref() else {
+            return;
+        };
+        let Some(verdict) = session.verdict() else {
+            return;
+        };
+        let driver = self.driver_of(peer, verdict);
+        let goal = match verdict {
+            Verdict::Equalise { source } => {
+                let from_driver = match source {
+                    Side::Local => driver == Some(self.slot),
+                    Side::Remote => driver == Some(peer),
+                };
+                Some(Goal::Equalise { pull: !from_driver })
+            }
+            Verdict::Resync { .. } => Some(Goal::Resync),
+            _ => None,
+        };
+        let relation = match (goal, driver) {
+            (None, _) if matches!(verdict, Verdict::Resume | Verdict::InSync) => Relation::Mirror,
+            (None, _) | (_, None) => Relation::Idle,
+            (Some(goal), Some(driver)) if driver == self.slot => Relation::Driver(goal),
+            (Some(goal), Some(_)) => Relation::Follower(goal),
+        };
+        let follows = !matches!(relation, Relation::Driver(_) | Relation::Idle);
+        let serves = self.is_primary();
+        if follows && !serves && self.requests_in_hand() > 0 {
+            return;
+        }
+        let suspect = session.heard.as_ref().is_some_and(|heard| heard.suspect);
+        let useless = suspect || matches!(verdict, Verdict::Idle);
+        if serves && useless && self.configuration.in_sync.contains(peer) {
+            // Nothing may be acknowledged while a member is suspect or cannot do its part: it leaves the
+            // set, and comes back by resync.
+            self.disconnect(peer, "as a member it is of no use now", true);
+            return self.drop_member(peer);
+        }
+        if !matches!(verdict, Verdict::Resume) && !serves {
+            self.log_new_reign(peer, relation);
+        }
+        if goal.is_some() && relation != Relation::Idle {
+            self.mark_uncertain(peer);
+        }
+        self.begin_relation(peer, relation);
+    }
+
+    /// What an earlier reign has left unstable is marked, and its numbers mean nothing any more.
+    fn log_new_reign(&mut self, peer: Slot, relation: Relation) {
+        if matches!(relation, Relation::Follower(_)) {
+            self.mark_uncertain(peer);
+        }
+        if self.configuration.primary == Some(peer) {
+            self.log.begin_reign();
+        }
+    }
+
+    fn begin_relation(&mut self, peer: Slot, relation: Relation) {
+        let Some(session) = self.peer_mut(peer).session.as_mut() else {
+            return;
+        };
+        session.relation = relation;
+        match relation {
+            Relation::Driver(_) => {
+                session.stage = Stage::Marking;
+                self.release_held(peer);
+            }
+            Relation::Follower(_) => {
+                self.send_marks(peer);
+                self.session_up(peer);
+            }
+            Relation::Mirror | Relation::Idle => self.session_up(peer),
+        }
+    }
+
+    fn send_marks(&mut self, peer: Slot) {
+        let pages: Vec<(u32, Box<[u32]>)> = self.marks_of(peer).pages().collect();
+        for (first_chunk, masks) in pages {
+            self.send(peer, Frame::Marks { first_chunk, masks }, None);
+        }
+        self.send(peer, Frame::MarksEnd, None);
+    }
+
+    pub(crate) fn marks_heard(&mut self, peer: Slot, first_chunk: u32, masks: &[u32]) {
+        if !self.is_marking(peer) {
+            return self.disconnect(peer, "it sent marks that nobody wants", true);
+        }
+        for (chunk, mask) in (first_chunk..).zip(masks) {
+            if *mask != 0 {
+                self.marks_mut(peer).set_mask(chunk, *mask);
+            }
+        }
+    }
+
+    pub(crate) fn marks_ended(&mut self, peer: Slot) {
+        if !self.is_marking(peer) {
+            return self.disconnect(peer, "it sent marks that nobody wants", true);
+        }
+        self.session_up(peer);
+    }
+
+    fn is_marking(&self, peer: Slot) -> bool {
+        let session = self.peer(peer).session.as_ref();
+        session.is_some_and(|session| session.stage == Stage::Marking)
+    }
+
+    /// Work may go on with the peer.
+    fn session_up(&mut self, peer: Slot) {
+        let state = self.peer_mut(peer);
+        let Some(session) = state.session.as_mut() else {
+            return;
+        };
+        session.stage = Stage::Up;
+        session.sent = None;
+        let (relation, verdict) = (session.relation, session.verdict());
+        let incarnation = session.heard.as_ref().map_or(0, |heard| heard.incarnation);
+        state.known_incarnation = incarnation;
+        state.lost_at = None;
+        if self.is_primary() && self.configuration.in_sync.contains(peer) {
+            self.resend_writes(peer);
+            self.send_flush(peer);
+        }
+        if matches!(self.role, Role::Waiting) {
+            self.confirmed_by(peer, relation, verdict);
+        }
+        self.start_walk(peer);
+        self.unblock();
+        self.release_held(peer);
+    }
+
+    /// A member confirms that the recorded primary may serve, unless either may have lost writes: then all is
+    /// made equal first.
+    fn confirmed_by(&mut self, peer: Slot, relation: Relation, verdict: Option<Verdict>) {
+        let member = self.configuration.in_sync.contains(peer) && self.is_member();
+        let heard = self
+            .peer(peer)
+            .session
+            .as_ref()
+            .and_then(|session| session.heard.as_ref());
+        let suspect = self.superblock.suspect || heard.is_none_or(|heard| heard.suspect);
+        let equal = matches!(
+            relation,
+            Relation::Mirror | Relation::Driver(Goal::Equalise { .. })
+        );
+        if member && equal && verdict.is_some() && !suspect {
+            self.resume();
+        }
+    }
+}

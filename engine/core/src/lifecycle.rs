@@ -1,0 +1,480 @@
+//! Promotions, handovers and stops: how a node comes to serve and ceases to. The states are in
+//! [`role`](crate::role).
+
+use crate::change::{Cause, Change, Then};
+use crate::command::{Answer, Refusal};
+use crate::event::{DiskError, Effect, RequestError};
+use crate::node::Node;
+use crate::notice::Notice;
+use crate::operation::IoTarget;
+use crate::role::{Handover, Promotion, PromotionStep, Role, Stop, StopStep};
+use format::frame::Frame;
+use format::types::{Configuration, DiskState, NodeSet, Slot};
+
+impl Node {
+    /// The opening is durable.
+    pub(crate) fn opened(&mut self) {
+        self.role = Role::Secondary;
+        if self.configuration.primary != Some(self.slot) || self.superblock.discarded {
+            return;
+        }
+        if self.configuration.in_sync == NodeSet::only(self.slot) {
+            if std::mem::take(&mut self.superblock.suspect) {
+                self.persist(Then::Nothing);
+                self.notice(Notice::Suspect(false));
+            }
+            return self.resume();
+        }
+        self.role = Role::Waiting;
+        if let Some(peer) = self.other_members().first() {
+            self.notice(Notice::Waiting { peer });
+        }
+    }
+
+    /// The recorded primary goes on serving.
+    pub(crate) fn resume(&mut self) {
+        self.begin_promotion(None, false, None);
+    }
+
+    /// Another has handed the volume over to us.
+    pub(crate) fn take_over(&mut self) {
+        self.disconnect_all("roles have changed", true);
+        let answer = self.swapping.take();
+        self.begin_promotion(None, false, answer);
+    }
+
+    fn begin_promotion(&mut self, commits: Option<NodeSet>, forced: bool, answer: Option<u64>) {
+        let step = PromotionStep::Draining;
+        self.role = Role::Promoting(Promotion {
+            step,
+            commits,
+            forced,
+            answer,
+        });
+    }
+
+    pub(crate) fn promote(&mut self, id: u64, force: bool) {
+        match self.promotion_members(force) {
+            Ok(Some(members)) => {
+                self.disconnect_all("roles have changed", true);
+                self.begin_promotion(Some(members), force, Some(id));
+            }
+            Ok(None) => {
+                let coordinator = self.configuration.in_sync.first();
+                if let Some(peer) = coordinator.filter(|slot| *slot != self.slot) {
+                    self.swapping = Some(id);
+                    self.send(peer, Frame::HandoverRequest, None);
+                } else {
+                    self.answer(id, Ok(Answer::Done));
+                }
+            }
+            Err(refusal) => self.answer(id, Err(refusal)),
+        }
+    }
+
+    /// Who is in the in-sync set beside us after a promotion; `None` if we serve already, or if the member
+    /// that coordinates has to be asked.
+    fn promotion_members(&self, force: bool) -> Result<Option<NodeSet>, Refusal> {
+        let protects = |text: String| Err(Refusal::ProtectsData(text));
+        match self.role {
+            Role::Primary => return Ok(None),
+            Role::Secondary | Role::Waiting => {}
+            _ => return Err(Refusal::NotNow("the replica is busy; try again".into())),
+        }
+        if !self.disk_usable() {
+            return Err(Refusal::NotNow(
+                "the replica's disk has failed: resync it first".into(),
+            ));
+        }
+        let primary = self.configuration.primary;
+        if let Some(peer) = primary.filter(|peer| *peer != self.slot && self.is_up(*peer)) {
+            let name = self.name_of(peer);
+            return protects(format!("{name} is the primary and connected: use swap"));
+        }
+        let others = self.other_members();
+        let reached = self.up_among(others);
+        if force {
+            return Ok(Some(if self.is_member() {
+                reached
+            } else {
+                NodeSet::EMPTY
+            }));
+        }
+        if !self.is_member() || self.superblock.disk_state != DiskState::UpToDate {
+            return protects(
+                "this replica is not in sync: promoting it (--force) would lose writes".into(),
+            );
+        }
+        if self.superblock.suspect {
+            return protects("it may have lost writes in a power cut (--force overrides)".into());
+        }
+        if let Some(away) = others.difference(reached).first() {
+            let name = self.name_of(away);
+            return protects(format!(
+                "{name} cannot be reached and may be serving: make sure that it is not, then --force"
+            ));
+        }
+        let coordinates = self.configuration.in_sync.first() == Some(self.slot);
+        Ok(coordinates.then_some(reached))
+    }
+
+    /// The steps of promotions, handovers and stops that wait for something else to end.
+    pub(crate) fn lifecycle_advance(&mut self) {
+        match &self.role {
+            Role::Promoting(promotion) if promotion.step == PromotionStep::Draining => {
+                if self.nothing_applying() && self.persistence.is_idle() {
+                    self.set_promotion_step(PromotionStep::Flushing);
+                    self.flush_for_lifecycle();
+                }
+            }
+            Role::HandingOver(_) => self.handover_advance(),
+            Role::Stopping(_) => self.stop_advance(),
+            _ => {}
+        }
+    }
+
+    fn set_promotion_step(&mut self, step: PromotionStep) {
+        if let Role::Promoting(promotion) = &mut self.role {
+            promotion.step = step;
+        }
+    }
+
+    fn flush_for_lifecycle(&mut self) {
+        if self.disk_usable() {
+            self.out.push(Effect::FlushLocal {
+                io: IoTarget::Promotion.id(),
+            });
+        } else {
+            self.lifecycle_flushed(Ok(()));
+        }
+    }
+
+    pub(crate) fn lifecycle_flushed(&mut self, result: Result<(), DiskError>) {
+        if result.is_err() {
+            self.fail_disk();
+        }
+        match &mut self.role {
+            Role::Promoting(promotion) => {
+                let (commits, forced) = (promotion.commits, promotion.forced);
+                match (result, commits) {
+                    (Err(_), _) => self.promotion_failed(),
+                    (Ok(()), None) => self.serve(),
+                    (Ok(()), Some(members)) => self.commit_promotion(members, forced),
+                }
+            }
+            Role::Stopping(stop) => {
+                stop.step = StopStep::Pages;
+                for slot in self.others.iter() {
+                    self.mark_uncertain(slot);
+                }
+            }
+            _ => {}
+        }
+    }
+
+    fn promotion_failed(&mut self) {
+        let Role::Promoting(promotion) = std::mem::replace(&mut self.role, Role::Secondary) else {
+            return;
+        };
+        if let Some(id) = promotion.answer {
+            let refusal = Refusal::NotNow("the replica's disk has failed".into());
+            self.answer(id, Err(refusal));
+        }
+    }
+
+    fn commit_promotion(&mut self, members: NodeSet, forced: bool) {
+        self.set_promotion_step(PromotionStep::Committing);
+        let next = Configuration {
+            epoch: self.configuration.epoch + 1,
+            generation: self.random.generation(),
+            primary: Some(self.slot),
+            in_sync: members.with(self.slot),
+        };
+        self.superblock.forced |= forced;
+        self.superblock.suspect = false;
+        self.superblock.discarded = false;
+        self.superblock.pending_admission = None;
+        self.superblock.disk_state = DiskState::UpToDate;
+        self.commit(next, Cause::Promote);
+    }
+
+    pub(crate) fn promotion_committed(&mut self) {
+        self.serve();
+    }
+
+    fn serve(&mut self) {
+        let Role::Promoting(promotion) = std::mem::replace(&mut self.role, Role::Primary) else {
+            unreachable!("a promotion ends once")
+        };
+        let now = self.now;
+        for peer in self
+            .peers
+            .iter_mut()
+            .flatten()
+            .filter(|peer| peer.session.is_none())
+        {
+            peer.lost_at = Some(now);
+        }
+        self.log.begin_reign();
+        self.notice(Notice::Promoted {
+            forced: promotion.forced,
+        });
+        if let Some(id) = promotion.answer {
+            self.answer(id, Ok(Answer::Done));
+        }
+        for peer in self.others.iter() {
+            self.start_walk(peer);
+        }
+    }
+
+    /// A later configuration has another primary, or none: this node serves no more (R4).
+    pub(crate) fn supersede(&mut self, reason: &'static str) {
+        if let Role::Promoting(_) = self.role {
+            self.promotion_failed();
+        }
+        self.stop_serving(reason, RequestError::NotPrimary);
+        for peer in self
+            .others
+            .iter()
+            .filter(|peer| self.is_up(*peer))
+            .collect::<Vec<_>>()
+        {
+            self.disconnect(peer, "roles have changed", true);
+        }
+    }
+
+    fn stop_serving(&mut self, reason: &'static str, error: RequestError) {
+        if let Role::HandingOver(Handover {
+            answer: Some(id), ..
+        }) = self.role
+        {
+            self.answer(id, Err(Refusal::NotNow(reason.into())));
+        }
+        self.role = Role::Secondary;
+        self.doomed = NodeSet::EMPTY;
+        self.abandon_requests(error);
+        self.barrier.active = None;
+        self.out.push(Effect::DropClients);
+        self.notice(Notice::Demoted { reason });
+    }
+
+    /// A member asks to be the primary in our place.
+    pub(crate) fn handover_asked(&mut self, peer: Slot) {
+        let member = self.configuration.in_sync.contains(peer) && self.is_up(peer);
+        let idle = matches!(self.change, Change::None) && self.joining.is_empty();
+        let coordinates = match self.configuration.primary {
+            Some(primary) => primary == self.slot,
+            None => self.configuration.in_sync.first() == Some(self.slot),
+        };
+        let reason = match &self.role {
+            _ if !member => "it is not an up-to-date member of the in-sync set",
+            _ if !coordinates => "this node does not decide who serves",
+            _ if !idle => "the configuration is changing; try again",
+            Role::Primary => return self.begin_handover(Some(peer), None),
+            Role::Secondary | Role::Waiting => return self.commit_handover(Some(peer)),
+            _ => "this node is busy; try again",
+        };
+        self.send(
+            peer,
+            Frame::HandoverRefused {
+                reason: reason.into(),
+            },
+            None,
+        );
+    }
+
+    pub(crate) fn begin_handover(&mut self, to: Option<Slot>, answer: Option<u64>) {
+        let handover = Handover {
+            to,
+            answer,
+            flushing: false,
+            committing: false,
+        };
+        self.role = Role::HandingOver(handover);
+    }
+
+    fn handover_advance(&mut self) {
+        let busy = self.requests_in_hand() > 0
+            || !matches!(self.change, Change::None)
+            || !self.barrier.is_idle();
+        let Role::HandingOver(handover) = &mut self.role else {
+            return;
+        };
+        if busy || handover.committing {
+            return;
+        }
+        if !handover.flushing {
+            handover.flushing = true;
+            self.barrier.wanted = true;
+            return;
+        }
+        let to = handover.to;
+        handover.committing = true;
+        self.commit_handover(to);
+    }
+
+    fn commit_handover(&mut self, to: Option<Slot>) {
+        let current = self.configuration;
+        let next = Configuration {
+            epoch: current.epoch + 1,
+            primary: to,
+            ..current
+        };
+        self.commit(next, Cause::HandOver);
+    }
+
+    pub(crate) fn handed_over(&mut self) {
+        if let Role::HandingOver(handover) = &mut self.role {
+            let answer = handover.answer.take();
+            self.stop_serving("handed over", RequestError::NotPrimary);
+            if let Some(id) = answer {
+                self.answer(id, Ok(Answer::Done));
+            }
+        } else {
+            self.role = Role::Secondary;
+        }
+        if self.configuration.primary == Some(self.slot) {
+            return self.take_over();
+        }
+        self.disconnect_all("roles have changed", true);
+    }
+
+    /// The replica that was to take over has gone.
+    pub(crate) fn handover_peer_lost(&mut self, peer: Slot) {
+        let taking_over = self.superblock.configuration.primary == Some(self.slot);
+        if let Some(id) = self.swapping.take_if(|_| !taking_over) {
+            let text = "the link broke meanwhile; look at the status and try again";
+            self.answer(id, Err(Refusal::NotNow(text.into())));
+        }
+        match &self.role {
+            Role::HandingOver(handover) if handover.to == Some(peer) && !handover.committing => {
+                self.role = Role::Primary;
+                for request in std::mem::take(&mut self.postponed) {
+                    self.request(request);
+                }
+            }
+            _ => {}
+        }
+    }
+
+    pub(crate) fn handover_refused(&mut self, peer: Slot, reason: &str) {
+        if let Some(id) = self.swapping.take() {
+            let name = self.name_of(peer);
+            self.answer(
+                id,
+                Err(Refusal::NotNow(format!("{name} refuses: {reason}"))),
+            );
+        }
+    }
+
+    pub(crate) fn begin_stop(&mut self, answer: u64) {
+        match self.role {
+            Role::Stopped => return self.answer(answer, Ok(Answer::Done)),
+            Role::Stopping(_) => {
+                let refusal = Refusal::NotNow("the replica is stopping already".into());
+                return self.answer(answer, Err(refusal));
+            }
+            Role::Promoting(_) => self.promotion_failed(),
+            _ => {}
+        }
+        for request in std::mem::take(&mut self.postponed) {
+            self.refuse(request, RequestError::Stopping);
+        }
+        self.role = Role::Stopping(Stop {
+            answer,
+            step: StopStep::Requests,
+        });
+    }
+
+    fn stop_advance(&mut self) {
+        let primary = self.is_primary();
+        let requests = self.requests_in_hand() > 0 || !self.persistence.is_idle();
+        let barrier_idle = self.barrier.is_idle();
+        let drained = self.nothing_applying() && !self.log_writing;
+        let pages_clean = self.pages_clean();
+        let Role::Stopping(stop) = &mut self.role else {
+            return;
+        };
+        match stop.step {
+            StopStep::Requests if requests => {}
+            StopStep::Requests => {
+                stop.step = StopStep::Barrier;
+                self.barrier.wanted = primary;
+            }
+            StopStep::Barrier if !barrier_idle && primary => {}
+            StopStep::Barrier => {
+                stop.step = StopStep::Draining;
+                self.say_goodbye();
+            }
+            StopStep::Draining if drained => {
+                stop.step = StopStep::Flushing;
+                self.flush_for_lifecycle();
+            }
+            StopStep::Pages if pages_clean && self.persistence.is_idle() => {
+                stop.step = StopStep::Marking;
+                self.superblock.clean = self.disk_usable();
+                self.persist(Then::Stopped);
+            }
+            _ => {}
+        }
+    }
+
+    fn say_goodbye(&mut self) {
+        for peer in self.others.iter() {
+            if self.is_up(peer) {
+                self.ping(peer);
+                self.send(peer, Frame::PlannedStop, None);
+            }
+            let Some(session) = self.session_id(peer) else {
+                continue;
+            };
+            self.out.push(Effect::Disconnect {
+                peer,
+                session,
+                retry: false,
+            });
+            self.session_ended(peer, "this node stops");
+        }
+    }
+
+    pub(crate) fn stopped(&mut self) {
+        if let Role::Stopping(stop) = std::mem::replace(&mut self.role, Role::Stopped) {
+            self.answer(stop.answer, Ok(Answer::Done));
+        }
+    }
+
+    /// Metadata cannot be written: nothing can be promised any more.
+    pub(crate) fn halt(&mut self, reason: &str) {
+        if matches!(self.role, Role::Stopped) {
+            return;
+        }
+        let stopping = match &self.role {
+            Role::Stopping(stop) => Some(stop.answer),
+            _ => None,
+        };
+        self.notice(Notice::Metadata(format!(
+            "{reason}: the replica has stopped"
+        )));
+        self.stop_serving("its metadata cannot be written", RequestError::Io);
+        self.role = Role::Stopped;
+        self.disconnect_all("its metadata cannot be written", false);
+        if let Some(id) = stopping {
+            self.answer(id, Err(Refusal::NotNow(reason.into())));
+        }
+    }
+
+    pub(crate) fn disconnect_all(&mut self, reason: &str, retry: bool) {
+        for peer in self.others.iter() {
+            self.disconnect(peer, reason, retry);
+        }
+    }
+
+    pub(crate) fn answer(&mut self, id: u64, result: Result<Answer, Refusal>) {
+        self.out.push(Effect::Answer { id, result });
+    }
+
+    pub(crate) fn name_of(&self, slot: Slot) -> String {
+        let replica = self.superblock.replicas[slot.index()].as_ref();
+        replica.map_or_else(|| slot.to_string(), |replica| replica.name.to_string())
+    }
+}

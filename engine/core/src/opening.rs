@@ -1,0 +1,164 @@
+//! From what lies on disk to a running node.
+
+use crate::activity_log::ActivityLog;
+use crate::barrier::Barrier;
+use crate::change::{Change, Persistence, Then};
+use crate::dirty::Dirty;
+use crate::event::Effects;
+use crate::inflight::Inflight;
+use crate::node::{Node, Opening, Settings};
+use crate::notice::Notice;
+use crate::operation::Operations;
+use crate::peer::Peer;
+use crate::random::Random;
+use crate::role::Role;
+use crate::sequence::Sequences;
+use format::superblock::Superblock;
+use format::types::{EXTENT_BYTES, NodeSet, REPLICAS_MAX, Slot, Span};
+use std::collections::VecDeque;
+
+impl Node {
+    /// Opens a replica. The effects make its opening durable; until they have ended it serves nobody.
+    ///
+    /// After an unclean stop every block of every extent in the activity log is marked for every other
+    /// replica; the marks are on disk before the superblock declares that log void.
+    pub fn open(opening: Opening, settings: Settings, effects: &mut Effects) -> Node {
+        let mut random = Random::new(opening.seed);
+        let mut superblock = opening.superblock;
+        let slot = superblock.slot;
+        let others: NodeSet = Slot::all()
+            .filter(|other| *other != slot && superblock.replicas[other.index()].is_some())
+            .collect();
+        let unclean = !superblock.clean;
+        let mut marks = load_marks(&superblock, others, &opening.pages, &opening.damaged_pages);
+        if unclean {
+            mark_hot(
+                &mut marks,
+                opening.hot_extents.as_deref(),
+                superblock.size_bytes,
+            );
+        }
+        let rebooted = unclean && superblock.boot != opening.boot;
+        superblock.suspect |= rebooted;
+        superblock.crashed_primary |= unclean && superblock.configuration.primary == Some(slot);
+        superblock.clean = false;
+        superblock.boot = opening.boot;
+        superblock.log_instance = random.number();
+        let now = opening.now;
+        let mut node = Node {
+            settings,
+            now,
+            out: Effects::new(),
+            incarnation: random.number(),
+            random,
+            slot,
+            others,
+            configuration: superblock.configuration,
+            log: ActivityLog::new(superblock.log_instance),
+            superblock,
+            persistence: Persistence::default(),
+            role: Role::Opening,
+            change: Change::None,
+            doomed: NodeSet::EMPTY,
+            joining: NodeSet::EMPTY,
+            operations: Operations::default(),
+            inflight: Inflight::new(),
+            log_writing: false,
+            marks,
+            sequences: Sequences::new(),
+            by_sequence: VecDeque::new(),
+            first_sequence: crate::limits::FIRST_SEQUENCE,
+            barrier: Barrier::default(),
+            peers: std::array::from_fn(|index| {
+                let other = Slot::all()
+                    .nth(index)
+                    .filter(|other| others.contains(*other));
+                other.map(|other| Peer::new(other, now))
+            }),
+            ready: Vec::new(),
+            proceeding: Vec::new(),
+            blocked: Vec::new(),
+            postponed: VecDeque::new(),
+            paused: false,
+            checkpoints: 0,
+            swapping: None,
+            verifying: None,
+            last_receipt: None,
+            pages_failing: None,
+        };
+        if rebooted {
+            node.notice(Notice::Suspect(true));
+        }
+        node.write_all_pages();
+        node.opening_advance();
+        std::mem::swap(&mut node.out, effects);
+        node
+    }
+
+    /// Once the marks are on disk, the superblock may say that the old log is void.
+    pub(crate) fn opening_advance(&mut self) {
+        if matches!(self.role, Role::Opening) && self.pages_clean() && self.persistence.is_idle() {
+            self.persist(Then::Opened);
+        }
+    }
+
+    /// Writes every page whose image on disk is out of date.
+    pub(crate) fn write_all_pages(&mut self) {
+        for slot in self.others.iter() {
+            let pages: Vec<u32> = self.marks_of(slot).dirty_pages().collect();
+            for index in pages {
+                self.write_page(slot, index);
+            }
+        }
+    }
+
+    /// Whether every page is on disk as it is in memory.
+    pub(crate) fn pages_clean(&self) -> bool {
+        self.persistence.pages_writing == 0
+            && self
+                .others
+                .iter()
+                .all(|slot| self.marks_of(slot).dirty_pages().next().is_none())
+    }
+}
+
+fn load_marks(
+    superblock: &Superblock,
+    others: NodeSet,
+    pages: &[format::bitmap_page::BitmapPage],
+    damaged: &[(Slot, u32)],
+) -> [Option<Box<Dirty>>; REPLICAS_MAX] {
+    let mut marks: [Option<Box<Dirty>>; REPLICAS_MAX] = std::array::from_fn(|_| None);
+    for other in others.iter() {
+        let mut dirty = Box::new(Dirty::new(other, superblock.size_bytes));
+        let floor = superblock.mark_floor[other.index()];
+        pages
+            .iter()
+            .filter(|page| page.slot == other && page.epoch >= floor)
+            .for_each(|page| dirty.load(page));
+        damaged
+            .iter()
+            .filter(|(slot, _)| *slot == other)
+            .for_each(|(_, index)| dirty.set_page_full(*index));
+        marks[other.index()] = Some(dirty);
+    }
+    marks
+}
+
+fn mark_hot(
+    marks: &mut [Option<Box<Dirty>>; REPLICAS_MAX],
+    hot_extents: Option<&[u32]>,
+    size_bytes: u64,
+) {
+    for dirty in marks.iter_mut().flatten() {
+        let Some(extents) = hot_extents else {
+            dirty.set_all();
+            continue;
+        };
+        for extent in extents {
+            let offset = u64::from(*extent) * EXTENT_BYTES;
+            let length = EXTENT_BYTES.min(size_bytes.saturating_sub(offset));
+            dirty.set(Span::new(offset, length));
+        }
+    }
+}

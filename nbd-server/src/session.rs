@@ -81,22 +81,20 @@ impl NbdSession {
         if request.command.get() == command::DISCONNECT {
             return Parsed::Goodbye;
         }
+        let asked = Asked::new(request, size_bytes);
+        let Asked { cookie, span, .. } = asked;
         let consumed = size_of::<Request>();
-        let cookie = request.cookie.get();
-        let span = Span::new(request.offset.get(), u64::from(request.length.get()));
-        let has_payload = request.command.get() == command::WRITE && span.length > 0;
-        match self.judge(request, span, size_bytes) {
+        match self.judge(&asked) {
             Ok(Verdict::Carry(kind, pending)) => {
                 let id = self.requests.insert(pending);
-                return Parsed::Request {
-                    consumed,
-                    request: ClientRequest { id, kind, span },
-                };
+                let request = ClientRequest { id, kind, span };
+                return Parsed::Request { consumed, request };
             }
             Ok(Verdict::Nothing) => self.replies.success(cookie, out),
-            Err(refused) if has_payload => {
+            Err(refused) if asked.command == command::WRITE && span.length > 0 => {
+                let left = span.length;
                 self.position = Position::Payload {
-                    left: span.length,
+                    left,
                     cookie,
                     refused,
                 };
@@ -107,88 +105,99 @@ impl NbdSession {
     }
 
     /// Decides what becomes of a request.
-    fn judge(&self, request: &Request, span: Span, size_bytes: u64) -> Result<Verdict, Refused> {
+    fn judge(&self, asked: &Asked) -> Result<Verdict, Refused> {
         if self.shutting_down {
             return refuse(Failure::ShuttingDown, "the server is shutting down");
         }
-        let flags = request.flags.get();
-        let command = request.command.get();
-        if flags & !self.flags_of(command) != 0 {
-            return refuse(
-                Failure::Invalid,
-                "a flag is unknown or does not belong to the command",
-            );
+        if asked.flags & !self.flags_of(asked.command) != 0 {
+            let reason = "a flag is unknown or does not belong to the command";
+            return refuse(Failure::Invalid, reason);
         }
-        // Written so that no offset makes the sum wrap.
-        let left = size_bytes.checked_sub(span.offset);
-        let in_range = left.is_some_and(|left| span.length <= left);
-        let has = |flag| flags & flag != 0;
-        let fua = has(command_flag::FUA);
-        let cookie = request.cookie.get();
-        let plain = Pending::Plain { cookie };
-        match command {
-            command::READ => {
-                check_range(in_range, Failure::Invalid)?;
-                check_payload(span)?;
-                let framing = self.replies.framing(has(command_flag::DF));
-                if framing == Framing::OneChunk && span.length > UNFRAGMENTED_BYTES_MAX {
-                    return refuse(Failure::TooLarge, "the read is too long for one chunk");
-                }
-                let pending = Pending::Read(Reading {
-                    cookie,
-                    span,
-                    announced: 0,
-                    framing,
-                });
-                Ok(unless_empty(span, ClientKind::Read, pending))
+        let Asked { cookie, span, .. } = *asked;
+        match asked.command {
+            command::READ => self.judge_read(asked),
+            command::WRITE | command::WRITE_ZEROES | command::TRIM => self.judge_write(asked),
+            command::FLUSH if span != Span::new(0, 0) => {
+                refuse(Failure::Invalid, "a flush has no offset and no length")
             }
+            command::FLUSH => Ok(Verdict::Carry(ClientKind::Flush, Pending::Plain { cookie })),
+            // The disk is read without a cache: there is nothing to be warmed.
+            command::CACHE => asked
+                .check_range(Failure::Invalid)
+                .map(|()| Verdict::Nothing),
+            command::BLOCK_STATUS => self.judge_block_status(asked),
+            _ => refuse(Failure::Invalid, "the command is unknown"),
+        }
+    }
+
+    fn judge_read(&self, asked: &Asked) -> Result<Verdict, Refused> {
+        asked.check_range(Failure::Invalid)?;
+        asked.check_payload()?;
+        let Asked { cookie, span, .. } = *asked;
+        let framing = self.replies.framing(asked.has(command_flag::DF));
+        if framing == Framing::OneChunk && span.length > UNFRAGMENTED_BYTES_MAX {
+            return refuse(Failure::TooLarge, "the read is too long for one chunk");
+        }
+        let reading = Reading {
+            cookie,
+            span,
+            announced: 0,
+            framing,
+        };
+        Ok(asked.unless_empty(ClientKind::Read, Pending::Read(reading)))
+    }
+
+    fn judge_write(&self, asked: &Asked) -> Result<Verdict, Refused> {
+        if self.agreement.read_only {
+            return refuse(Failure::ReadOnly, "the export is read-only");
+        }
+        let fua = asked.has(command_flag::FUA);
+        let kind = match asked.command {
             command::WRITE => {
-                self.check_writable()?;
-                check_payload(span)?;
-                check_range(in_range, Failure::NoSpace)?;
-                Ok(unless_empty(span, ClientKind::Write { fua }, plain))
+                asked.check_payload()?;
+                asked.check_range(Failure::NoSpace)?;
+                ClientKind::Write { fua }
             }
             command::WRITE_ZEROES => {
-                self.check_writable()?;
-                check_range(in_range, Failure::NoSpace)?;
-                if has(command_flag::FAST_ZERO) {
+                asked.check_range(Failure::NoSpace)?;
+                if asked.has(command_flag::FAST_ZERO) {
                     // Whether the disk punches holes or writes zeroes is known only once it has.
                     return refuse(
                         Failure::Unsupported,
                         "zeroes may not be faster than a write",
                     );
                 }
-                let unmap = !has(command_flag::NO_HOLE);
-                Ok(unless_empty(span, ClientKind::Zero { unmap, fua }, plain))
+                let unmap = !asked.has(command_flag::NO_HOLE);
+                ClientKind::Zero { unmap, fua }
             }
-            command::TRIM => {
-                self.check_writable()?;
-                check_range(in_range, Failure::Invalid)?;
-                let kind = ClientKind::Zero { unmap: true, fua };
-                Ok(unless_empty(span, kind, plain))
+            _ => {
+                asked.check_range(Failure::Invalid)?;
+                ClientKind::Zero { unmap: true, fua }
             }
-            command::FLUSH if span != Span::new(0, 0) => {
-                refuse(Failure::Invalid, "a flush has no offset and no length")
-            }
-            command::FLUSH => Ok(Verdict::Carry(ClientKind::Flush, plain)),
-            // The disk is read without a cache: there is nothing to be warmed.
-            command::CACHE => check_range(in_range, Failure::Invalid).map(|()| Verdict::Nothing),
-            command::BLOCK_STATUS if !self.agreement.allocation_context => {
-                refuse(Failure::Invalid, "no metadata context was chosen")
-            }
-            command::BLOCK_STATUS => {
-                check_range(in_range, Failure::Invalid)?;
-                if span.length == 0 {
-                    return refuse(Failure::Invalid, "an empty range has no status");
-                }
-                let one = has(command_flag::REQ_ONE);
-                Ok(Verdict::Carry(
-                    ClientKind::Extents,
-                    Pending::Status(Status { cookie, span, one }),
-                ))
-            }
-            _ => refuse(Failure::Invalid, "the command is unknown"),
+        };
+        Ok(asked.unless_empty(
+            kind,
+            Pending::Plain {
+                cookie: asked.cookie,
+            },
+        ))
+    }
+
+    fn judge_block_status(&self, asked: &Asked) -> Result<Verdict, Refused> {
+        if !self.agreement.allocation_context {
+            return refuse(Failure::Invalid, "no metadata context was chosen");
         }
+        asked.check_range(Failure::Invalid)?;
+        if asked.span.length == 0 {
+            return refuse(Failure::Invalid, "an empty range has no status");
+        }
+        let Asked { cookie, span, .. } = *asked;
+        let status = Status {
+            cookie,
+            span,
+            one: asked.has(command_flag::REQ_ONE),
+        };
+        Ok(Verdict::Carry(ClientKind::Extents, Pending::Status(status)))
     }
 
     /// The flags that a command may carry. FUA is legal on every command.
@@ -201,43 +210,66 @@ impl NbdSession {
         };
         command_flag::FUA | own
     }
+}
 
-    fn check_writable(&self) -> Result<(), Refused> {
-        if self.agreement.read_only {
-            return refuse(Failure::ReadOnly, "the export is read-only");
+/// A request as its header has it.
+struct Asked {
+    command: u16,
+    flags: u16,
+    cookie: u64,
+    /// Not to be added up before it is known to lie within the volume.
+    span: Span,
+    in_range: bool,
+}
+
+impl Asked {
+    fn new(request: &Request, size_bytes: u64) -> Asked {
+        let span = Span::new(request.offset.get(), u64::from(request.length.get()));
+        let left = size_bytes.checked_sub(span.offset);
+        Asked {
+            command: request.command.get(),
+            flags: request.flags.get(),
+            cookie: request.cookie.get(),
+            span,
+            in_range: left.is_some_and(|left| span.length <= left),
+        }
+    }
+
+    fn has(&self, flag: u16) -> bool {
+        self.flags & flag != 0
+    }
+
+    fn check_range(&self, failure: Failure) -> Result<(), Refused> {
+        if !self.in_range {
+            return refuse(failure, PAST_THE_END);
         }
         Ok(())
     }
+
+    fn check_payload(&self) -> Result<(), Refused> {
+        if self.span.length > PAYLOAD_BYTES_MAX {
+            return refuse(
+                Failure::Invalid,
+                "the payload is longer than the server takes",
+            );
+        }
+        Ok(())
+    }
+
+    /// An empty range needs no engine.
+    fn unless_empty(&self, kind: ClientKind, pending: Pending) -> Verdict {
+        if self.span.length == 0 {
+            Verdict::Nothing
+        } else {
+            Verdict::Carry(kind, pending)
+        }
+    }
 }
+
+const PAST_THE_END: &str = "the range ends past the end of the volume";
 
 fn refuse<T>(failure: Failure, reason: &'static str) -> Result<T, Refused> {
     Err(Refused { failure, reason })
-}
-
-fn check_range(in_range: bool, failure: Failure) -> Result<(), Refused> {
-    if !in_range {
-        return refuse(failure, "the range ends past the end of the volume");
-    }
-    Ok(())
-}
-
-fn check_payload(span: Span) -> Result<(), Refused> {
-    if span.length > PAYLOAD_BYTES_MAX {
-        return refuse(
-            Failure::Invalid,
-            "the payload is longer than the server takes",
-        );
-    }
-    Ok(())
-}
-
-/// An empty range needs no engine.
-fn unless_empty(span: Span, kind: ClientKind, pending: Pending) -> Verdict {
-    if span.length == 0 {
-        Verdict::Nothing
-    } else {
-        Verdict::Carry(kind, pending)
-    }
 }
 
 /// What a client is told of a request that failed in the engine; nothing if it had better be cut off.
@@ -245,10 +277,7 @@ fn explain(error: RequestError) -> Option<Refused> {
     let (failure, reason) = match error {
         RequestError::Io => (Failure::Io, "no replica could do it"),
         RequestError::NoSpace => (Failure::NoSpace, "the disk of a replica is full"),
-        RequestError::OutOfRange => (
-            Failure::Invalid,
-            "the range ends past the end of the volume",
-        ),
+        RequestError::OutOfRange => (Failure::Invalid, PAST_THE_END),
         RequestError::Stopping => (Failure::ShuttingDown, "the server is shutting down"),
         // An error would reach the file system above; a dead connection makes the client ask again,
         // and by then there may be another primary.

@@ -1,9 +1,10 @@
 //! Nodes that know each other, in a folder of their own.
 
+use crate::link::Link;
 use crate::node::Node;
 use crate::program;
 use std::fmt::Write as _;
-use std::net::TcpListener;
+use std::net::{SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use tempfile::TempDir;
@@ -15,6 +16,8 @@ pub const LEASE_MS: u64 = 2000;
 pub struct Cluster {
     /// The nodes, in the order of their names' alphabet.
     pub nodes: Vec<Node>,
+    /// The way to each node, where the test wants to count or cut it.
+    pub links: Vec<Link>,
     // Behind the nodes, so that it is removed after they have been killed.
     folder: TempDir,
 }
@@ -23,6 +26,13 @@ impl Cluster {
     /// Two nodes, alpha and beta, started.
     pub fn pair() -> Cluster {
         let mut cluster = Cluster::prepared(&["alpha", "beta"]);
+        cluster.start();
+        cluster
+    }
+
+    /// As [`Self::pair`], with links that count and can be cut.
+    pub fn linked_pair() -> Cluster {
+        let mut cluster = Cluster::build(&std::env::temp_dir(), &["alpha", "beta"], true);
         cluster.start();
         cluster
     }
@@ -40,27 +50,66 @@ impl Cluster {
     /// # Panics
     /// If the folders or the key cannot be made.
     pub fn prepared_in(parent: &Path, names: &[&str]) -> Cluster {
+        Cluster::build(parent, names, false)
+    }
+
+    fn build(parent: &Path, names: &[&str], linked: bool) -> Cluster {
         let folder = tempfile::Builder::new()
             .prefix("twinblk-e2e-")
             .tempdir_in(parent)
             .expect("a folder");
         let key = folder.path().join("cluster.key");
-        let mut new_key = Command::new(program::twinblk());
-        new_key.args(["key", "new"]).arg(&key);
-        program::run(new_key, crate::PATIENCE).success();
-        let listens: Vec<(&str, u16)> =
-            names.iter().copied().zip(free_ports(names.len())).collect();
-        let nodes = listens
+        new_key(&key);
+        let ports = free_ports(names.len());
+        let links: Vec<Link> = if linked {
+            ports.iter().map(|port| Link::to(*port)).collect()
+        } else {
+            Vec::new()
+        };
+        let places: Vec<Place> = names
             .iter()
-            .map(|(name, _)| {
-                let home = folder.path().join(name);
-                std::fs::create_dir(&home).expect("a node's folder");
-                let text = configuration(name, &home, &key, &listens);
-                std::fs::write(home.join("twinblk.toml"), text).expect("a node's configuration");
-                Node::new(name, &home)
+            .zip(&ports)
+            .enumerate()
+            .map(|(index, (name, port))| {
+                let listen = SocketAddr::from(([127, 0, 0, 1], *port));
+                let reached_at = links.get(index).map_or(listen, Link::address);
+                Place {
+                    name,
+                    listen,
+                    reached_at,
+                }
             })
             .collect();
-        Cluster { nodes, folder }
+        let nodes = places
+            .iter()
+            .map(|place| {
+                let home = folder.path().join(place.name);
+                std::fs::create_dir(&home).expect("a node's folder");
+                let text = configuration(place, &home, &key, &places);
+                std::fs::write(home.join("twinblk.toml"), text).expect("a node's configuration");
+                Node::new(place.name, &home)
+            })
+            .collect();
+        Cluster {
+            nodes,
+            links,
+            folder,
+        }
+    }
+
+    /// Bytes that have crossed the links, both ways.
+    pub fn link_bytes(&self) -> u64 {
+        self.links.iter().map(Link::bytes).sum()
+    }
+
+    /// Parts the nodes.
+    pub fn cut(&self) {
+        self.links.iter().for_each(Link::cut);
+    }
+
+    /// Lets the nodes meet again.
+    pub fn mend(&self) {
+        self.links.iter().for_each(Link::mend);
     }
 
     /// Starts every daemon that does not run.
@@ -101,27 +150,37 @@ impl Cluster {
     }
 }
 
-fn configuration(name: &str, home: &Path, key: &Path, listens: &[(&str, u16)]) -> String {
-    let listen = |wanted: &str| {
-        let port = listens
-            .iter()
-            .find(|(other, _)| *other == wanted)
-            .map_or(0, |(_, port)| *port);
-        format!("127.0.0.1:{port}")
-    };
-    let home = home.display();
+/// Makes a new cluster key.
+///
+/// # Panics
+/// If the program refuses.
+pub fn new_key(path: &Path) {
+    let mut command = Command::new(program::twinblk());
+    command.args(["key", "new"]).arg(path);
+    program::run(command, crate::PATIENCE).success();
+}
+
+/// Where a node listens, and where the others reach it.
+struct Place<'a> {
+    name: &'a str,
+    listen: SocketAddr,
+    reached_at: SocketAddr,
+}
+
+fn configuration(place: &Place<'_>, home: &Path, key: &Path, places: &[Place<'_>]) -> String {
+    let (name, listen, home, key) = (place.name, place.listen, home.display(), key.display());
     let mut text = format!(
-        "[node]\nname = \"{name}\"\nstate_dir = \"{home}/state\"\nlisten = \"{}\"\n\
+        "[node]\nname = \"{name}\"\nstate_dir = \"{home}/state\"\nlisten = \"{listen}\"\n\
          nbd = \"unix:{home}/nbd.sock\"\nadmin = \"{home}/admin.sock\"\n\n\
-         [security]\nkey_file = \"{}\"\n\n[failover]\nlease_ms = {LEASE_MS}\n",
-        listen(name),
-        key.display(),
+         [security]\nkey_file = \"{key}\"\n\n[failover]\nlease_ms = {LEASE_MS}\n",
     );
-    for (other, _) in listens.iter().filter(|(other, _)| *other != name) {
+    for Place {
+        name, reached_at, ..
+    } in places.iter().filter(|other| other.name != place.name)
+    {
         let _ = write!(
             text,
-            "\n[[peer]]\nname = \"{other}\"\naddress = \"{}\"\n",
-            listen(other)
+            "\n[[peer]]\nname = \"{name}\"\naddress = \"{reached_at}\"\n"
         );
     }
     text

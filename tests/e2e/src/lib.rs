@@ -7,9 +7,11 @@
 //! nothing of this kind: they end with the server, and their saved state counts writes that never happened.
 #![forbid(unsafe_code)]
 
+pub mod checks;
 pub mod cluster;
 pub mod foreign;
 pub mod journal;
+pub mod link;
 pub mod load;
 pub mod nbd;
 pub mod node;

@@ -94,6 +94,7 @@ pub struct Load {
 #[derive(Default)]
 struct Shared {
     stop: AtomicBool,
+    abandon: AtomicBool,
     acknowledged: AtomicU64,
 }
 
@@ -139,6 +140,19 @@ impl Load {
         self.wait()
     }
 
+    /// Closes at once, whatever is in flight: what a server sees when its client is killed.
+    pub fn abandon(self) -> Report {
+        self.shared.abandon.store(true, Ordering::Relaxed);
+        self.wait()
+    }
+
+    /// Waits until so many writes have been acknowledged, or every connection has ended.
+    pub fn wait_for_acknowledged(&self, count: u64) {
+        while self.acknowledged() < count && !self.has_ended() {
+            std::thread::sleep(Duration::from_millis(1));
+        }
+    }
+
     /// Waits until every connection has ended.
     ///
     /// # Panics
@@ -175,6 +189,35 @@ impl Load {
             broken,
             latency_max,
         }
+    }
+}
+
+impl Report {
+    /// Fails unless every request was answered, and well.
+    ///
+    /// # Panics
+    /// With what went wrong.
+    pub fn assert_clean(&self) {
+        assert!(
+            self.broken.is_empty(),
+            "connections broke: {:?}",
+            self.broken
+        );
+        assert!(self.errors.is_empty(), "error replies: {:?}", self.errors);
+        self.assert_reads();
+    }
+
+    /// Fails if a read returned what it must not.
+    ///
+    /// # Panics
+    /// With what was read.
+    pub fn assert_reads(&self) {
+        let first = self.findings.first().map(ToString::to_string);
+        assert!(
+            first.is_none(),
+            "{} wrong reads: {first:?}",
+            self.findings.len()
+        );
     }
 }
 
@@ -238,6 +281,9 @@ impl Worker {
                 }
             }
             if self.pending.is_empty() && (left == 0 || stopped) {
+                return Ok(());
+            }
+            if self.shared.abandon.load(Ordering::Relaxed) {
                 return Ok(());
             }
             let reply = self.client.receive()?;

@@ -68,25 +68,14 @@ impl Image {
             journal.settle(block, *content);
         }
     }
-
-    /// How many blocks differ.
-    pub fn differing(&self, other: &Image) -> u64 {
-        self.0
-            .iter()
-            .zip(&other.0)
-            .filter(|(left, right)| left != right)
-            .count() as u64
-            + self.0.len().abs_diff(other.0.len()) as u64
-    }
 }
 
-/// Whether two files are the same, byte by byte.
-pub fn identical(left: &Path, right: &Path) -> io::Result<bool> {
+/// How many blocks of two files differ, byte by byte; where one is longer, all that the other lacks.
+pub fn differing_blocks(left: &Path, right: &Path) -> io::Result<u64> {
     let (mut left, mut right) = (File::open(left)?, File::open(right)?);
-    let mut remaining = left.metadata()?.len();
-    if remaining != right.metadata()?.len() {
-        return Ok(false);
-    }
+    let lengths = (left.metadata()?.len(), right.metadata()?.len());
+    let mut remaining = lengths.0.min(lengths.1);
+    let mut differing = lengths.0.abs_diff(lengths.1).div_ceil(BLOCK_BYTES as u64);
     let mut pieces = (vec![0; PIECE_BYTES as usize], vec![0; PIECE_BYTES as usize]);
     while remaining > 0 {
         let length = usize::try_from(remaining)
@@ -95,11 +84,14 @@ pub fn identical(left: &Path, right: &Path) -> io::Result<bool> {
         left.read_exact(&mut pieces.0[..length])?;
         right.read_exact(&mut pieces.1[..length])?;
         if pieces.0[..length] != pieces.1[..length] {
-            return Ok(false);
+            let blocks = pieces.0[..length]
+                .chunks(BLOCK_BYTES)
+                .zip(pieces.1[..length].chunks(BLOCK_BYTES));
+            differing += blocks.filter(|(left, right)| left != right).count() as u64;
         }
         remaining -= length as u64;
     }
-    Ok(true)
+    Ok(differing)
 }
 
 fn contents_of(bytes: &[u8]) -> impl Iterator<Item = Content> {

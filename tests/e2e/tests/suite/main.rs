@@ -1,4 +1,12 @@
-//! The end-to-end tests.
+//! The end-to-end tests: what the issue tracker calls "it must show", against real processes.
 #![forbid(unsafe_code)]
 
 mod client;
+mod crash;
+mod daemon;
+mod failback;
+mod foreign;
+mod full_disk;
+mod metadata;
+mod split_brain;
+mod volumes;

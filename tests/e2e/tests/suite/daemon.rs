@@ -1,0 +1,162 @@
+//! How the daemon starts, whom it trusts, and what it needs.
+
+use e2e::checks::{assert_copies, event_names};
+use e2e::cluster::{Cluster, new_key};
+use e2e::journal::Journal;
+use e2e::load::{Load, Plan};
+use e2e::program::{self, Output};
+use e2e::{PATIENCE, wait_for};
+use std::process::Command;
+
+/// The numbers of Debian's user and group that own nothing.
+const NOBODY: &str = "65534";
+/// Runs what follows without privileges and with little memory that may be locked.
+const UNPRIVILEGED: [&str; 5] = [
+    "prlimit",
+    "--memlock=8388608:8388608",
+    "setpriv",
+    "--reuid=65534",
+    "--regid=65534",
+];
+
+fn is_root() -> bool {
+    rustix::process::geteuid().is_root()
+}
+
+#[test]
+fn a_second_daemon_on_the_same_state_is_refused() {
+    let mut cluster = Cluster::prepared(&["alpha"]);
+    cluster.start();
+    let second = program::run(cluster.nodes[0].command(), PATIENCE);
+    assert_eq!(second.code, Some(1), "{second:?}");
+    assert!(second.stderr.contains("state"), "{second:?}");
+    assert_eq!(second.stderr.trim().lines().count(), 1, "{second:?}");
+    cluster.nodes[0].ok(&["volume", "ls"]);
+}
+
+#[test]
+fn a_node_with_another_key_stays_outside() {
+    let mut cluster = Cluster::prepared(&["alpha", "beta"]);
+    let other = cluster.folder().join("other.key");
+    new_key(&other);
+    let file = cluster.nodes[1].folder().join("twinblk.toml");
+    let text = std::fs::read_to_string(&file).expect("the configuration");
+    let text = text.replace(
+        &cluster.key().display().to_string(),
+        &other.display().to_string(),
+    );
+    std::fs::write(&file, text).expect("the configuration");
+    cluster.start();
+    for node in &cluster.nodes {
+        wait_for("the refusal to be logged", PATIENCE, || {
+            node.log().contains("key").then_some(())
+        });
+        let nodes: serde_json::Value = serde_json::from_str(&node.ok(&["node", "ls", "--json"]))
+            .expect("node ls --json prints JSON");
+        let connected = nodes
+            .as_array()
+            .into_iter()
+            .flatten()
+            .filter(|node| node["state"] == "Connected");
+        assert_eq!(connected.count(), 0, "{nodes}");
+    }
+    let refused = cluster.nodes[0].cli(&["volume", "create", "main", "--size", "64M"]);
+    assert_eq!(refused.code, Some(1), "{refused:?}");
+}
+
+#[test]
+fn a_key_is_never_overwritten() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let key = folder.path().join("cluster.key");
+    new_key(&key);
+    let before = std::fs::read(&key).expect("the key");
+    let mut again = Command::new(program::twinblk());
+    again.args(["key", "new"]).arg(&key);
+    let refused = program::run(again, PATIENCE);
+    assert!(matches!(refused.code, Some(1 | 3)), "{refused:?}");
+    assert_eq!(before, std::fs::read(&key).expect("the key"));
+}
+
+#[test]
+fn a_wrong_configuration_names_file_line_and_remedy() {
+    let cluster = Cluster::prepared(&["alpha"]);
+    let file = cluster.nodes[0].folder().join("twinblk.toml");
+    let text = std::fs::read_to_string(&file).expect("the configuration");
+    std::fs::write(&file, text.replace("lease_ms", "leese_ms")).expect("the configuration");
+    let refused = program::run(cluster.nodes[0].command(), PATIENCE);
+    assert_eq!(refused.code, Some(1), "{refused:?}");
+    for part in ["twinblk.toml:11", "leese_ms"] {
+        assert!(refused.stderr.contains(part), "{refused:?}");
+    }
+}
+
+#[test]
+fn everything_works_without_privileges() {
+    let mut cluster = Cluster::prepared(&["alpha", "beta"]);
+    if is_root() {
+        give_away(cluster.folder());
+        for node in &mut cluster.nodes {
+            node.wrap(&[&UNPRIVILEGED[..], &["--clear-groups", "--"]].concat());
+        }
+    }
+    cluster.start();
+    cluster.create("main", "64M");
+    let plan = Plan {
+        requests_max: 2_000,
+        ..Plan::default()
+    };
+    let load = Load::start(
+        &cluster.nodes[0].endpoint(),
+        "main",
+        Journal::new(1, 16 << 10),
+        &plan,
+    );
+    let report = load.expect("it serves").wait();
+    report.assert_clean();
+    assert_copies(&cluster, "main", &report.journal);
+}
+
+#[test]
+fn the_demonstration_keeps_its_word() {
+    let mut command = Command::new(program::twinblk());
+    command.arg("demo");
+    check_demo(&program::run(command, PATIENCE));
+    if is_root() {
+        let folder = tempfile::tempdir().expect("a folder");
+        give_away(folder.path());
+        let mut command = Command::new(UNPRIVILEGED[0]);
+        command
+            .args(&UNPRIVILEGED[1..])
+            .args(["--clear-groups", "--"])
+            .arg(program::twinblk())
+            .arg("demo");
+        command
+            .env("TMPDIR", folder.path())
+            .current_dir(folder.path());
+        check_demo(&program::run(command, PATIENCE));
+    }
+}
+
+fn check_demo(output: &Output) {
+    println!("{}{}", output.stdout, output.stderr);
+    assert_eq!(output.code, Some(0));
+    assert!(output.stdout.contains("identical"));
+}
+
+fn give_away(folder: &std::path::Path) {
+    let mut command = Command::new("chown");
+    command
+        .arg("-R")
+        .arg(format!("{NOBODY}:{NOBODY}"))
+        .arg(folder);
+    program::run(command, PATIENCE).success();
+}
+
+#[test]
+fn events_are_kept_and_told() {
+    let cluster = Cluster::pair();
+    cluster.create("main", "64M");
+    let names = event_names(&cluster.nodes[0]);
+    assert!(names.contains(&"promoted".to_owned()), "{names:?}");
+    assert!(names.contains(&"handshake".to_owned()), "{names:?}");
+}

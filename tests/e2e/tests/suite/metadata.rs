@@ -1,0 +1,164 @@
+//! Damaged files: mended where that is certain, refused untouched where it is not.
+
+use e2e::checks::{assert_holds, event_names};
+use e2e::cluster::Cluster;
+use e2e::journal::Journal;
+use e2e::load::{Load, Plan};
+use e2e::node::Node;
+use e2e::random::Random;
+use e2e::rounds;
+use format::layout::{META_BLOCK_BYTES, SUPERBLOCK_OFFSETS};
+use std::fs::{File, OpenOptions};
+use std::os::unix::fs::FileExt;
+use std::path::Path;
+
+const BLOCKS: u64 = 1024;
+
+/// One node with a volume of 4 MiB that has been written to, stopped.
+fn stopped() -> (Cluster, Journal) {
+    let mut cluster = Cluster::prepared(&["alpha"]);
+    cluster.start();
+    cluster.create("main", "4M");
+    let plan = Plan {
+        requests_max: 300,
+        connections: 1,
+        ..Plan::default()
+    };
+    let load = Load::start(
+        &cluster.nodes[0].endpoint(),
+        "main",
+        Journal::new(1, BLOCKS),
+        &plan,
+    );
+    let report = load.expect("it serves").wait();
+    report.assert_clean();
+    cluster.alpha().stop();
+    (cluster, report.journal)
+}
+
+fn flip(path: &Path, offset: u64, bits: u8) {
+    let file = OpenOptions::new()
+        .read(true)
+        .write(true)
+        .open(path)
+        .expect("the file opens");
+    let mut byte = [0];
+    file.read_exact_at(&mut byte, offset)
+        .expect("the byte is read");
+    file.write_all_at(&[byte[0] ^ bits], offset)
+        .expect("the byte is written");
+}
+
+/// The copies take turns, so that each start stands on the copy that the one before has mended.
+#[test]
+fn any_byte_of_one_superblock_copy_may_be_damaged() {
+    let (mut cluster, journal) = stopped();
+    let metadata = cluster.nodes[0].metadata("main");
+    let mut random = Random::new(8);
+    let all = usize::try_from(META_BLOCK_BYTES).expect("a block is small");
+    let count = rounds(24, all);
+    for step in 0..count {
+        // The head of the block is where the fields are.
+        let byte = if count == all {
+            step as u64
+        } else {
+            random.below([64, 512, META_BLOCK_BYTES][step % 3])
+        };
+        let copy = SUPERBLOCK_OFFSETS[step % 2];
+        let said = event_count(&cluster.nodes[0].folder().join("state"), "metadata");
+        flip(&metadata, copy + byte, 1 << random.below(8));
+        cluster.alpha().start();
+        assert_holds(&mut cluster.nodes[0].open("main"), &journal);
+        let names = event_names(&cluster.nodes[0]);
+        let told = names.iter().filter(|name| *name == "metadata").count();
+        assert!(
+            told > said,
+            "byte {byte} of the copy at {copy}: {names:?}\n{}",
+            cluster.nodes[0].log()
+        );
+        cluster.alpha().stop();
+    }
+}
+
+/// Events in the file that the daemon keeps them in.
+fn event_count(state: &Path, name: &str) -> usize {
+    let text = std::fs::read_to_string(state.join("events.jsonl")).unwrap_or_default();
+    text.matches(&format!("\"name\":\"{name}\"")).count()
+}
+
+#[test]
+fn what_cannot_be_mended_is_refused_and_left_alone() {
+    let (mut cluster, journal) = stopped();
+    let (metadata, data) = (
+        cluster.nodes[0].metadata("main"),
+        cluster.nodes[0].data("main"),
+    );
+    let good = (
+        std::fs::read(&metadata).expect("it reads"),
+        std::fs::read(&data).expect("it reads"),
+    );
+    let damages: [(&str, &dyn Fn()); 8] = [
+        ("both copies", &|| {
+            SUPERBLOCK_OFFSETS
+                .iter()
+                .for_each(|offset| flip(&metadata, offset + 40, 0x10));
+        }),
+        ("an empty metadata file", &|| truncate(&metadata, 0)),
+        ("one copy, cut short", &|| truncate(&metadata, 3000)),
+        ("a foreign metadata file", &|| {
+            std::fs::write(&metadata, vec![0x5a; 2 << 20]).expect("it is written");
+        }),
+        ("no metadata file", &|| {
+            std::fs::remove_file(&metadata).expect("it is removed");
+        }),
+        ("a smaller data file", &|| {
+            truncate(&data, (BLOCKS - 1) * 4096);
+        }),
+        ("a larger data file", &|| {
+            truncate(&data, (BLOCKS + 1) * 4096);
+        }),
+        ("no data file", &|| {
+            std::fs::remove_file(&data).expect("it is removed");
+        }),
+    ];
+    for (damage, inflict) in damages {
+        inflict();
+        let before = (std::fs::read(&metadata).ok(), std::fs::read(&data).ok());
+        cluster.alpha().start();
+        check_refusal(&cluster.nodes[0], damage);
+        cluster.alpha().stop();
+        let after = (std::fs::read(&metadata).ok(), std::fs::read(&data).ok());
+        assert!(before == after, "{damage}: the files were changed");
+        std::fs::write(&metadata, &good.0).expect("it is written");
+        std::fs::write(&data, &good.1).expect("it is written");
+    }
+    cluster.alpha().start();
+    assert_holds(&mut cluster.nodes[0].open("main"), &journal);
+}
+
+fn check_refusal(node: &Node, damage: &str) {
+    let status = node.status("main").expect("the volume is still listed");
+    assert_eq!(status["state"], "Stopped", "{damage}: {status}");
+    let reason = status["reason"].as_str().unwrap_or("");
+    println!("{damage}: {reason}");
+    assert!(
+        !reason.is_empty() && reason.lines().count() == 1,
+        "{damage}: {status}"
+    );
+    assert!(
+        reason.contains("meta") || reason.contains("data"),
+        "{damage}: {reason}"
+    );
+    assert!(
+        node.try_open("main").is_err(),
+        "{damage}: it must not be served"
+    );
+}
+
+fn truncate(path: &Path, bytes: u64) {
+    let file: File = OpenOptions::new()
+        .write(true)
+        .open(path)
+        .expect("the file opens");
+    file.set_len(bytes).expect("the length is set");
+}

@@ -33,7 +33,7 @@ impl Persistence {
 }
 
 /// What follows a durable superblock.
-#[derive(Clone, Debug)]
+#[derive(Clone, Copy, Debug)]
 pub(crate) enum Then {
     Nothing,
     Opened,

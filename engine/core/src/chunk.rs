@@ -160,11 +160,11 @@ impl Node {
         self.out.push(Effect::Hash { io, buffer, blocks });
     }
 
-    pub(crate) fn chunk_hashed(&mut self, id: OperationId, covered: Box<[Digest]>) {
+    pub(crate) fn chunk_hashed(&mut self, id: OperationId, covered: &[Digest]) {
         let work = self.chunk_work(id);
         let (peer, session, chunk, mask, walk) =
             (work.peer, work.session, work.chunk, work.mask, work.walk);
-        work.digests = pick(mask, &covered);
+        work.digests = pick(mask, covered);
         let digests = work.digests.clone();
         if work.failed || !self.session_matches(peer, session) {
             return self.chunk_end(id);

@@ -3,7 +3,7 @@
 use format::types::Slot;
 
 /// An operator's command.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Command {
     /// Become the primary.
     Promote {

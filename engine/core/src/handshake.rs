@@ -174,10 +174,9 @@ impl Node {
             scope: Scope::Full(_),
             source: Side::Local,
         } = verdict
+            && self.driver_of(peer, verdict) == Some(self.slot)
         {
-            if self.driver_of(peer, verdict) == Some(self.slot) {
-                self.marks_mut(peer).set_all();
-            }
+            self.marks_mut(peer).set_all();
         }
         self.settle_sessions();
     }

@@ -121,11 +121,13 @@ impl Node {
     /// The steps of promotions, handovers and stops that wait for something else to end.
     pub(crate) fn lifecycle_advance(&mut self) {
         match &self.role {
-            Role::Promoting(promotion) if promotion.step == PromotionStep::Draining => {
-                if self.nothing_applying() && self.persistence.is_idle() {
-                    self.set_promotion_step(PromotionStep::Flushing);
-                    self.flush_for_lifecycle();
-                }
+            Role::Promoting(promotion)
+                if promotion.step == PromotionStep::Draining
+                    && self.nothing_applying()
+                    && self.persistence.is_idle() =>
+            {
+                self.set_promotion_step(PromotionStep::Flushing);
+                self.flush_for_lifecycle();
             }
             Role::HandingOver(_) => self.handover_advance(),
             Role::Stopping(_) => self.stop_advance(),

@@ -140,7 +140,7 @@ impl Node {
             Event::ClientGone { client } => self.client_gone(client),
             Event::ReadDone { io, result } => self.read_done(io, result),
             Event::IoDone { io, result } => self.io_done(io, result),
-            Event::Hashed { io, digests } => self.hashed(io, digests),
+            Event::Hashed { io, digests } => self.hashed(io, &digests),
             Event::PeerConnected { peer, session } => self.peer_connected(peer, session),
             Event::PeerLost { peer, session } => self.peer_lost(peer, session),
             Event::Frame {
@@ -204,7 +204,7 @@ impl Node {
         }
     }
 
-    fn hashed(&mut self, io: crate::event::IoId, digests: Box<[format::frame::Digest]>) {
+    fn hashed(&mut self, io: crate::event::IoId, digests: &[format::frame::Digest]) {
         let IoTarget::Operation { id, serial } = IoTarget::of(io) else {
             unreachable!("only operations hash")
         };
@@ -215,7 +215,7 @@ impl Node {
         self.operations.get_mut(id).pending -= 1;
         match &self.operations.get(id).work {
             Work::Chunk(_) => self.chunk_hashed(id, digests),
-            Work::Compare(_) => self.compare_hashed(id, &digests),
+            Work::Compare(_) => self.compare_hashed(id, digests),
             _ => unreachable!("only comparisons hash"),
         }
     }

@@ -209,7 +209,7 @@ impl Node {
             return self.disconnect(peer, reason, true);
         }
         match payload {
-            Some(buffer) => self.payload_frame(peer, frame, buffer),
+            Some(buffer) => self.payload_frame(peer, &frame, buffer),
             None => self.bare_frame(peer, frame),
         }
     }
@@ -248,8 +248,8 @@ impl Node {
         }
     }
 
-    fn payload_frame(&mut self, peer: Slot, frame: Frame, buffer: Buffer) {
-        match frame {
+    fn payload_frame(&mut self, peer: Slot, frame: &Frame, buffer: Buffer) {
+        match *frame {
             Frame::Write {
                 sequence,
                 offset,

@@ -358,10 +358,10 @@ impl Node {
     }
 
     fn retry_admission(&mut self, peer: Slot) {
-        if let Some(walk) = self.walk_mut(peer) {
-            if walk.stage == WalkStage::Admitting {
-                walk.stage = WalkStage::Draining;
-            }
+        if let Some(walk) = self.walk_mut(peer)
+            && walk.stage == WalkStage::Admitting
+        {
+            walk.stage = WalkStage::Draining;
         }
     }
 
@@ -425,12 +425,13 @@ impl Node {
             .verifying
             .as_ref()
             .is_some_and(|all| all.peers.contains(peer));
-        if waits && matches!(walk.goal, Goal::Verify { .. }) {
-            if let Some(verifying) = self.verifying.take() {
-                let name = self.name_of(peer);
-                let text = format!("the link to {name} broke during the verify");
-                self.refuse_command(verifying.answer, &text);
-            }
+        if waits
+            && matches!(walk.goal, Goal::Verify { .. })
+            && let Some(verifying) = self.verifying.take()
+        {
+            let name = self.name_of(peer);
+            let text = format!("the link to {name} broke during the verify");
+            self.refuse_command(verifying.answer, &text);
         }
     }
 

@@ -231,21 +231,27 @@ fn lineage(mine: &Party, theirs: &Party) -> Lineage {
 /// Whose configuration holds for both, if there is one that does: `None` where the two are of
 /// different histories and neither side was given up.
 fn latest(mine: &Party, theirs: &Party, lineage: Lineage) -> Option<Side> {
-    let given_up = (mine.identity.discarded, theirs.identity.discarded);
-    match lineage {
-        Lineage::Same | Lineage::Behind | Lineage::Ahead => match order(mine, theirs) {
-            Order::Equal | Order::MineLater => Some(Side::Local),
-            Order::TheirsLater => Some(Side::Remote),
-            Order::Conflict => None,
-        },
-        Lineage::MineLost => Some(Side::Remote),
-        Lineage::TheirsLost => Some(Side::Local),
-        Lineage::Diverged | Lineage::Unknown => match given_up {
-            (true, false) => Some(Side::Remote),
-            (false, true) => Some(Side::Local),
-            _ => None,
-        },
-        Lineage::Unrelated | Lineage::BothLost => None,
+    // A configuration that counts on data which its own side does not have is for others to tell.
+    let lists_mine = theirs.identity.configuration.in_sync.contains(mine.slot);
+    let lists_theirs = mine.identity.configuration.in_sync.contains(theirs.slot);
+    match (lineage, order(mine, theirs)) {
+        (Lineage::Same, Order::Equal | Order::MineLater) => Some(Side::Local),
+        (Lineage::Same, Order::TheirsLater) => Some(Side::Remote),
+        (Lineage::Behind, Order::MineLater) => Some(Side::Local).filter(|_| !lists_theirs),
+        (Lineage::Behind, Order::Equal | Order::TheirsLater) => Some(Side::Remote),
+        (Lineage::Ahead, Order::TheirsLater) => Some(Side::Remote).filter(|_| !lists_mine),
+        (Lineage::Ahead, Order::Equal | Order::MineLater) => Some(Side::Local),
+        (Lineage::Same | Lineage::Behind | Lineage::Ahead, Order::Conflict) => None,
+        (Lineage::MineLost, _) => Some(Side::Remote),
+        (Lineage::TheirsLost, _) => Some(Side::Local),
+        (Lineage::Diverged | Lineage::Unknown, _) => {
+            match (mine.identity.discarded, theirs.identity.discarded) {
+                (true, false) => Some(Side::Remote),
+                (false, true) => Some(Side::Local),
+                _ => None,
+            }
+        }
+        (Lineage::Unrelated | Lineage::BothLost, _) => None,
     }
 }
 
@@ -272,7 +278,7 @@ pub(super) fn reduce(mine: &Party, theirs: &Party) -> (Facts, Option<Side>) {
         undecided: ours.proposal.is_some() || other.proposal.is_some(),
         lineage,
         conflict: matches!(lineage, Lineage::Same | Lineage::Behind | Lineage::Ahead)
-            && side.is_none(),
+            && order(mine, theirs) == Order::Conflict,
         primary: match latest.and_then(|latest| latest.primary) {
             None => Primary::Nobody,
             Some(primary) if primary == mine.slot => Primary::Mine,

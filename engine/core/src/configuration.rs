@@ -59,14 +59,28 @@ impl Node {
         if member && next.generation != self.superblock.data_generation {
             self.superblock.advance(next.generation);
         }
-        let gained = next.in_sync.difference(before.in_sync);
-        for slot in gained.without(self.slot).iter() {
+        for slot in self.voided(before, next).iter() {
             self.superblock.mark_floor[slot.index()] = next.epoch;
             self.superblock.marks_valid = self.superblock.marks_valid.with(slot);
         }
         if !member && self.superblock.disk_state == DiskState::UpToDate {
             self.superblock.disk_state = DiskState::Outdated;
         }
+    }
+
+    /// The replicas for which our marks are void: an admission has made them equal to the members, of whom we
+    /// are one. Our own admission voids all our marks for members.
+    pub(crate) fn voided(&self, before: Configuration, next: Configuration) -> NodeSet {
+        if !next.in_sync.contains(self.slot) {
+            return NodeSet::EMPTY;
+        }
+        let stayed = before.in_sync.contains(self.slot);
+        let equal = if stayed {
+            before.in_sync
+        } else {
+            NodeSet::EMPTY
+        };
+        next.in_sync.difference(equal).without(self.slot)
     }
 
     pub(crate) fn persisted(&mut self, then: Then) {
@@ -139,19 +153,8 @@ impl Node {
         let before = self.configuration;
         self.configuration = next;
         self.doomed = self.doomed.intersection(next.in_sync);
-        for gained in next
-            .in_sync
-            .difference(before.in_sync)
-            .without(self.slot)
-            .iter()
-        {
-            self.marks_mut(gained).clear_all();
-        }
-        if next.in_sync.contains(self.slot) && !before.in_sync.contains(self.slot) {
-            // Our admission: members' marks against us and ours against them are void alike.
-            for member in next.in_sync.without(self.slot).iter() {
-                self.marks_mut(member).clear_all();
-            }
+        for slot in self.voided(before, next).iter() {
+            self.marks_mut(slot).clear_all();
         }
         self.joining = self.joining.difference(next.in_sync);
         let dropped = before.in_sync.difference(next.in_sync);
@@ -208,10 +211,6 @@ impl Node {
         self.superblock.data_generation = lineage.generation;
         self.superblock.history = lineage.history;
         self.superblock.history_complete = lineage.complete;
-        for member in next.in_sync.without(self.slot).iter() {
-            self.superblock.mark_floor[member.index()] = next.epoch;
-            self.superblock.marks_valid = self.superblock.marks_valid.with(member);
-        }
         self.record(next);
         self.notice(Notice::Disk {
             slot: self.slot,

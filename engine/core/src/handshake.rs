@@ -73,7 +73,6 @@ impl Node {
     fn adopt(&mut self, heard: &Identity) {
         let next = heard.configuration;
         let before = self.superblock.configuration;
-        let gained = next.in_sync.difference(before.in_sync);
         let member = next.in_sync.contains(self.slot);
         let superseded = is_superseded(&self.role, self.slot, &next);
         if member && heard.data_generation != self.superblock.data_generation {
@@ -82,16 +81,13 @@ impl Node {
             self.superblock.history_complete = heard.history_complete;
         }
         if member && !before.in_sync.contains(self.slot) {
-            for other in next.in_sync.without(self.slot).iter() {
-                self.superblock.mark_floor[other.index()] = next.epoch;
-            }
             self.superblock.disk_state = DiskState::UpToDate;
             self.superblock.discarded = false;
         }
         if member {
             self.superblock.pending_admission = None;
         }
-        for slot in gained.without(self.slot).iter() {
+        for slot in self.voided(before, next).iter() {
             self.superblock.mark_floor[slot.index()] = next.epoch;
             self.superblock.marks_valid = self.superblock.marks_valid.with(slot);
         }

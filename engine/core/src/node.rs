@@ -409,3 +409,6 @@ impl Node {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -26,9 +26,7 @@ impl Node {
         let mut random = Random::new(opening.seed);
         let mut superblock = opening.superblock;
         let slot = superblock.slot;
-        let others: NodeSet = Slot::all()
-            .filter(|other| *other != slot && superblock.replicas[other.index()].is_some())
-            .collect();
+        let others = other_replicas(&superblock);
         let unclean = !superblock.clean;
         let mut marks = load_marks(&superblock, others, &opening.pages, &opening.damaged_pages);
         if unclean {
@@ -120,6 +118,12 @@ impl Node {
                 .iter()
                 .all(|slot| self.marks_of(slot).dirty_pages().next().is_none())
     }
+}
+
+fn other_replicas(superblock: &Superblock) -> NodeSet {
+    let exists = |slot: &Slot| superblock.replicas[slot.index()].is_some();
+    let all: NodeSet = Slot::all().filter(exists).collect();
+    all.without(superblock.slot)
 }
 
 fn load_marks(

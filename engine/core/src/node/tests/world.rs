@@ -1,0 +1,536 @@
+//! A world in miniature: perfect disks and links, one event at a time, for scenarios that can be read at
+//! a glance. What goes wrong in the real world is the simulator's business.
+
+use crate::command::{Answer, Command, Refusal};
+use crate::event::{
+    Buffer, DiskError, Effect, Effects, Event, Kind, Request, RequestError, SessionId, Token,
+};
+use crate::notice::Notice;
+use crate::{Node, Opening, Settings};
+use format::bitmap_page::BitmapPage;
+use format::frame::{Digest, Frame, ZERO_BLOCK_DIGEST};
+use format::superblock::{Replica, Superblock};
+use format::types::{
+    BLOCK_BYTES, BootId, Configuration, DiskState, Generation, Name, NodeId, NodeSet, Slot, Span,
+    VolumeId,
+};
+use std::collections::{BTreeMap, VecDeque};
+
+pub(super) const SIZE: u64 = 64 << 20;
+
+/// A machine: a node that may be running, and what is on its disk.
+pub(super) struct Machine {
+    pub(super) node: Option<Node>,
+    pub(super) superblock: Superblock,
+    pages: BTreeMap<(usize, u32), BitmapPage>,
+    hot: Vec<u32>,
+    pub(super) blocks: BTreeMap<u64, u64>,
+    buffers: BTreeMap<u32, Vec<u64>>,
+    events: VecDeque<Event>,
+    pub(super) disk_fails: bool,
+    pub(super) notices: Vec<Notice>,
+    pub(super) answers: BTreeMap<u64, Result<Answer, Refusal>>,
+    pub(super) replies: BTreeMap<u32, Result<Vec<u64>, RequestError>>,
+}
+
+/// Two machines or three.
+pub(super) struct World {
+    pub(super) machines: Vec<Machine>,
+    pub(super) now: u64,
+    sessions: u64,
+    linked: BTreeMap<(usize, usize), SessionId>,
+    /// Pairs that cannot reach each other.
+    pub(super) cut: Vec<(usize, usize)>,
+    buffers: u32,
+    requests: u32,
+    boots: u8,
+    pub(super) chunk_data: usize,
+}
+
+pub(super) fn slot(index: usize) -> Slot {
+    Slot::all().nth(index).expect("a slot")
+}
+
+fn superblock(index: usize, count: usize) -> Superblock {
+    let generation = Generation([7; 16]);
+    let name = |index: usize| Name::new(["alpha", "beta", "gamma"][index]).expect("a name");
+    Superblock {
+        sequence: 1,
+        volume: VolumeId([1; 16]),
+        name: Name::new("data").expect("a name"),
+        size_bytes: SIZE,
+        slot: slot(index),
+        replicas: std::array::from_fn(|at| {
+            let node = NodeId([u8::try_from(at).expect("small") + 1; 16]);
+            (at < count).then(|| Replica {
+                node,
+                name: name(at),
+            })
+        }),
+        configuration: Configuration {
+            epoch: 1,
+            generation,
+            primary: Some(slot(0)),
+            in_sync: Slot::all().take(count).collect::<NodeSet>(),
+        },
+        data_generation: generation,
+        history: Vec::new(),
+        history_complete: true,
+        proposal: None,
+        pending_admission: None,
+        disk_state: DiskState::UpToDate,
+        clean: true,
+        suspect: false,
+        crashed_primary: false,
+        discarded: false,
+        forced: false,
+        boot: BootId([1; 16]),
+        log_instance: 0,
+        mark_floor: [0; 8],
+        marks_valid: NodeSet::from_bits(0xff),
+    }
+}
+
+impl World {
+    /// A new volume on so many machines, running and linked.
+    pub(super) fn new(count: usize) -> World {
+        let machine = |index| Machine {
+            node: None,
+            superblock: superblock(index, count),
+            pages: BTreeMap::new(),
+            hot: Vec::new(),
+            blocks: BTreeMap::new(),
+            buffers: BTreeMap::new(),
+            events: VecDeque::new(),
+            disk_fails: false,
+            notices: Vec::new(),
+            answers: BTreeMap::new(),
+            replies: BTreeMap::new(),
+        };
+        let mut world = World {
+            machines: (0..count).map(machine).collect(),
+            now: 1_000_000_000,
+            sessions: 0,
+            linked: BTreeMap::new(),
+            cut: Vec::new(),
+            buffers: 0,
+            requests: 0,
+            boots: 1,
+            chunk_data: 0,
+        };
+        (0..count).for_each(|index| world.start(index));
+        world.settle();
+        world
+    }
+
+    /// Starts a machine's node from what is on its disk.
+    pub(super) fn start(&mut self, index: usize) {
+        let machine = &mut self.machines[index];
+        let opening = Opening {
+            superblock: machine.superblock.clone(),
+            pages: machine.pages.values().cloned().collect(),
+            damaged_pages: Vec::new(),
+            hot_extents: Some(machine.hot.clone()),
+            boot: BootId([self.boots; 16]),
+            seed: u128::from(self.sessions) << 64 | self.now as u128 + index as u128,
+            now: self.now,
+        };
+        let mut effects = Effects::new();
+        machine.hot.clear();
+        machine.node = Some(Node::open(opening, Settings::default(), &mut effects));
+        self.sessions += 1;
+        self.carry_out(index, effects);
+    }
+
+    /// The node's process dies.
+    pub(super) fn crash(&mut self, index: usize) {
+        let machine = &mut self.machines[index];
+        if let Some(node) = machine.node.take() {
+            machine.hot = node.log.hot_extents().collect();
+        }
+        machine.events.clear();
+        machine.buffers.clear();
+        self.unlink_all(index);
+    }
+
+    /// The machine loses power: whoever starts it next starts it in another boot.
+    pub(super) fn power_cut(&mut self, index: usize) {
+        self.crash(index);
+        self.boots += 1;
+    }
+
+    fn unlink_all(&mut self, index: usize) {
+        let pairs: Vec<(usize, usize)> = self
+            .linked
+            .keys()
+            .copied()
+            .filter(|(a, b)| *a == index || *b == index)
+            .collect();
+        for (a, b) in pairs {
+            self.unlink(a, b);
+        }
+    }
+
+    fn unlink(&mut self, a: usize, b: usize) {
+        let Some(session) = self.linked.remove(&(a.min(b), a.max(b))) else {
+            return;
+        };
+        for (here, there) in [(a, b), (b, a)] {
+            let peer = slot(there);
+            self.machines[here]
+                .events
+                .push_back(Event::PeerLost { peer, session });
+        }
+    }
+
+    /// Two machines cannot reach each other from now on.
+    pub(super) fn partition(&mut self, a: usize, b: usize) {
+        self.cut.push((a.min(b), a.max(b)));
+        self.unlink(a, b);
+    }
+
+    pub(super) fn heal(&mut self) {
+        self.cut.clear();
+    }
+
+    fn link(&mut self) {
+        for a in 0..self.machines.len() {
+            for b in a + 1..self.machines.len() {
+                let running = self.machines[a].node.is_some() && self.machines[b].node.is_some();
+                let apart = self.cut.contains(&(a, b)) || self.linked.contains_key(&(a, b));
+                if running && !apart {
+                    self.sessions += 1;
+                    let session = SessionId(self.sessions);
+                    self.linked.insert((a, b), session);
+                    for (here, there) in [(a, b), (b, a)] {
+                        let peer = slot(there);
+                        let connected = Event::PeerConnected { peer, session };
+                        self.machines[here].events.push_back(connected);
+                    }
+                }
+            }
+        }
+    }
+
+    fn step(&mut self, index: usize, event: Event) {
+        let mut effects = Effects::new();
+        let Some(node) = self.machines[index].node.as_mut() else {
+            return;
+        };
+        node.step(self.now, event, &mut effects);
+        self.carry_out(index, effects);
+    }
+
+    /// Runs until nothing moves.
+    pub(super) fn run(&mut self) {
+        for _ in 0..200_000 {
+            let mut moved = false;
+            for index in 0..self.machines.len() {
+                while let Some(event) = self.machines[index].events.pop_front() {
+                    self.step(index, event);
+                    moved = true;
+                }
+                self.step(index, Event::TurnEnded);
+                moved |= !self.machines[index].events.is_empty();
+            }
+            if !moved {
+                return;
+            }
+        }
+        panic!("the world does not come to rest");
+    }
+
+    /// Lets time pass, links included, until nothing moves any more.
+    pub(super) fn settle(&mut self) {
+        self.pass(6_000_000_000);
+    }
+
+    pub(super) fn pass(&mut self, nanos: u64) {
+        let end = self.now + nanos;
+        while self.now < end {
+            self.link();
+            self.run();
+            self.now += 100_000_000;
+            for index in 0..self.machines.len() {
+                let due = self.machines[index].node.as_ref().and_then(Node::deadline);
+                if due.is_some_and(|due| due <= self.now) {
+                    self.step(index, Event::Tick);
+                }
+            }
+        }
+        self.run();
+    }
+
+    fn buffer(&mut self, index: usize, content: Vec<u64>) -> Buffer {
+        self.buffers += 1;
+        self.machines[index].buffers.insert(self.buffers, content);
+        Buffer(self.buffers)
+    }
+
+    fn carry_out(&mut self, index: usize, effects: Effects) {
+        for effect in effects {
+            self.carry_out_one(index, effect);
+        }
+    }
+
+    fn carry_out_one(&mut self, index: usize, effect: Effect) {
+        let machine = &mut self.machines[index];
+        let outcome = if machine.disk_fails {
+            Err(DiskError::Io)
+        } else {
+            Ok(())
+        };
+        let done = |io| Event::IoDone { io, result: Ok(()) };
+        match effect {
+            Effect::Complete { token, result } => {
+                let data = |buffer: Buffer| machine.buffers.remove(&buffer.0).expect("a claim");
+                let reply = result.map(|buffer| buffer.map(data).unwrap_or_default());
+                machine.replies.insert(token.request, reply);
+            }
+            Effect::ReadLocal { io, span } => {
+                let content: Vec<u64> = blocks(span)
+                    .map(|block| machine.blocks.get(&block).copied().unwrap_or(0))
+                    .collect();
+                let buffer = self.buffer(index, content);
+                let event = match outcome {
+                    Ok(()) => Event::ReadDone {
+                        io,
+                        result: Ok(buffer),
+                    },
+                    Err(error) => Event::ReadDone {
+                        io,
+                        result: Err(error),
+                    },
+                };
+                self.machines[index].events.push_back(event);
+            }
+            Effect::WriteLocal {
+                io,
+                span,
+                buffer,
+                start,
+                ..
+            } => {
+                let skip = usize::try_from(u64::from(start) / BLOCK_BYTES).expect("small");
+                let content = machine.buffers[&buffer.0].clone();
+                if outcome.is_ok() {
+                    machine
+                        .blocks
+                        .extend(blocks(span).zip(content.into_iter().skip(skip)));
+                }
+                machine.events.push_back(Event::IoDone {
+                    io,
+                    result: outcome,
+                });
+            }
+            Effect::ZeroLocal { io, span, .. } => {
+                machine
+                    .blocks
+                    .retain(|block, _| !blocks(span).contains(block));
+                machine.events.push_back(Event::IoDone {
+                    io,
+                    result: outcome,
+                });
+            }
+            Effect::FlushLocal { io } => {
+                machine.events.push_back(Event::IoDone {
+                    io,
+                    result: outcome,
+                });
+            }
+            Effect::Overlay { base, patch, .. } => {
+                let value = machine.buffers[&patch.0][0];
+                let base = machine.buffers.get_mut(&base.0).expect("a claim");
+                base.iter_mut().for_each(|block| *block = *block ^ value);
+            }
+            Effect::Hash { io, buffer, blocks } => {
+                let content = &machine.buffers[&buffer.0];
+                let count = usize::try_from(blocks).expect("small");
+                let digests = content
+                    .iter()
+                    .take(count)
+                    .map(|value| digest(*value))
+                    .collect();
+                machine.events.push_back(Event::Hashed { io, digests });
+            }
+            Effect::Release(buffer) => {
+                machine
+                    .buffers
+                    .remove(&buffer.0)
+                    .expect("a claim is given back once");
+            }
+            Effect::WriteSuperblock { io, superblock } => {
+                machine.superblock = *superblock;
+                machine.events.push_back(done(io));
+            }
+            Effect::WriteLog { io, .. } => machine.events.push_back(done(io)),
+            Effect::WritePage { io, page } => {
+                machine.pages.insert((page.slot.index(), page.index), page);
+                machine.events.push_back(done(io));
+            }
+            Effect::Send {
+                peer,
+                session,
+                frame,
+                epoch,
+                payload,
+            } => {
+                self.send(index, peer, session, frame, epoch, payload);
+            }
+            Effect::Disconnect { peer, session, .. } => {
+                let (a, b) = (index.min(peer.index()), index.max(peer.index()));
+                if self.linked.get(&(a, b)) == Some(&session) {
+                    self.linked.remove(&(a, b));
+                    let lost = Event::PeerLost {
+                        peer: slot(index),
+                        session,
+                    };
+                    self.machines[peer.index()].events.push_back(lost);
+                }
+            }
+            Effect::DropClients => {}
+            Effect::Notice(notice) => machine.notices.push(notice),
+            Effect::Answer { id, result } => drop(machine.answers.insert(id, result)),
+        }
+    }
+
+    fn send(
+        &mut self,
+        index: usize,
+        peer: Slot,
+        session: SessionId,
+        frame: Frame,
+        epoch: u64,
+        payload: Option<crate::event::Payload>,
+    ) {
+        let pair = (index.min(peer.index()), index.max(peer.index()));
+        if self.linked.get(&pair) != Some(&session) {
+            return;
+        }
+        let payload = payload.map(|payload| {
+            let first = usize::try_from(u64::from(payload.start) / BLOCK_BYTES).expect("small");
+            let count = usize::try_from(u64::from(payload.length) / BLOCK_BYTES).expect("small");
+            let content = &self.machines[index].buffers[&payload.buffer.0];
+            content[first..first + count].to_vec()
+        });
+        self.chunk_data += usize::from(matches!(frame, Frame::ChunkData { .. }));
+        let payload = payload.map(|content| self.buffer(peer.index(), content));
+        let event = Event::Frame {
+            peer: slot(index),
+            session,
+            frame,
+            epoch,
+            payload,
+        };
+        self.machines[peer.index()].events.push_back(event);
+    }
+
+    /// A client of a machine asks for something; the answer will be under the number that comes back.
+    pub(super) fn request(&mut self, index: usize, kind: Kind, span: Span) -> u32 {
+        self.requests += 1;
+        let token = Token {
+            client: 1,
+            request: self.requests,
+        };
+        self.step(index, Event::Request(Request { token, kind, span }));
+        self.requests
+    }
+
+    /// Writes one value to a run of blocks.
+    pub(super) fn write(&mut self, index: usize, block: u64, count: u64, value: u64) -> u32 {
+        let content = vec![value; usize::try_from(count).expect("small")];
+        let buffer = self.buffer(index, content);
+        let span = Span::new(block * BLOCK_BYTES, count * BLOCK_BYTES);
+        self.request(index, Kind::Write { buffer, fua: false }, span)
+    }
+
+    pub(super) fn read(&mut self, index: usize, block: u64) -> Result<u64, RequestError> {
+        let span = Span::new(block * BLOCK_BYTES, BLOCK_BYTES);
+        let request = self.request(index, Kind::Read, span);
+        self.pass(200_000_000);
+        self.machines[index].replies[&request]
+            .clone()
+            .map(|blocks| blocks[0])
+    }
+
+    /// Gives a command and waits for its answer.
+    pub(super) fn command(&mut self, index: usize, command: Command) -> Result<Answer, Refusal> {
+        self.requests += 1;
+        let id = u64::from(self.requests);
+        self.step(index, Event::Command { id, command });
+        self.settle();
+        self.machines[index]
+            .answers
+            .remove(&id)
+            .expect("a command is answered")
+    }
+
+    pub(super) fn replied(&self, index: usize, request: u32) -> Option<Result<(), RequestError>> {
+        Some(
+            self.machines[index]
+                .replies
+                .get(&request)?
+                .clone()
+                .map(drop),
+        )
+    }
+
+    /// All machines are members, equal, and hold no buffer any more.
+    pub(super) fn assert_protected(&self) {
+        for machine in &self.machines {
+            let node = machine.node.as_ref().expect("it runs");
+            assert_eq!(
+                node.configuration.in_sync.len(),
+                self.machines.len(),
+                "all in sync"
+            );
+            assert_eq!(
+                machine.blocks_set(),
+                self.machines[0].blocks_set(),
+                "all equal"
+            );
+            assert!(
+                machine.buffers.is_empty(),
+                "claims are left: {:?}",
+                machine.buffers
+            );
+            assert_eq!(node.operations.len(), 0, "operations are left");
+            assert!(
+                node.marks.iter().flatten().all(|marks| marks.is_empty()),
+                "marks are left"
+            );
+        }
+    }
+}
+
+impl Machine {
+    fn blocks_set(&self) -> BTreeMap<u64, u64> {
+        self.blocks
+            .iter()
+            .filter(|(_, value)| **value != 0)
+            .map(|(k, v)| (*k, *v))
+            .collect()
+    }
+
+    /// The rows of its handshakes so far.
+    pub(super) fn rows(&self) -> Vec<&'static str> {
+        self.notices
+            .iter()
+            .filter_map(|notice| match notice {
+                Notice::Handshake { row, .. } => Some(*row),
+                _ => None,
+            })
+            .collect()
+    }
+}
+
+fn blocks(span: Span) -> std::ops::Range<u64> {
+    span.offset / BLOCK_BYTES..span.end() / BLOCK_BYTES
+}
+
+fn digest(value: u64) -> Digest {
+    if value == 0 {
+        return ZERO_BLOCK_DIGEST;
+    }
+    u128::from(value).to_le_bytes()
+}

@@ -1,14 +1,24 @@
 //! A replica that is open: its reactor's thread, and the mailbox by which the control plane talks to it.
 
 use crate::frontend::Session;
+use crate::mailbox::{Mailbox, Message, Reply};
+use crate::reactor::Reactor;
+use crate::store::{self, Found};
 use format::superblock::Replica;
 use format::types::{Generation, Name, REPLICAS_MAX, Slot, VolumeId};
 use replica::Settings;
 use replica::command::{Answer, Command, Refusal};
 use replica::notice::Notice;
 use replica::status::Status;
+use ring::SetupError;
 use std::os::fd::OwnedFd;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError, mpsc};
+use std::thread::JoinHandle;
+
+#[cfg(test)]
+mod tests;
 
 /// Where a replica's files are.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -104,14 +114,26 @@ pub struct VolumeStatus {
 /// A replica that is open. Clones share it.
 #[derive(Clone, Debug)]
 pub struct Volume {
-    // mailbox
+    mailbox: Arc<Mailbox>,
+    thread: Arc<Mutex<Option<JoinHandle<()>>>>,
 }
 
 impl Volume {
     /// Makes a replica's files, durably. `paths.data` must not exist or be a block device of the size.
     pub fn create(paths: &Paths, creation: &Creation) -> Result<(), OpenError> {
-        let _ = (paths, creation);
-        todo!()
+        store::create(paths, creation)
+    }
+
+    /// Makes new metadata for a good data file whose metadata is lost. With `only_copy` the volume
+    /// begins anew with this file; else a good replica brings it up to date, by comparing everything.
+    pub fn adopt(paths: &Paths, creation: &Creation, only_copy: bool) -> Result<(), OpenError> {
+        store::adopt(paths, creation, only_copy)
+    }
+
+    /// Extends the files of a replica, open or not, so that [`Command::Grow`] can follow. Doing it again
+    /// does no harm; if no growth follows, the next opening undoes it.
+    pub fn extend(paths: &Paths, size_bytes: u64) -> Result<(), OpenError> {
+        store::extend(paths, size_bytes)
     }
 
     /// Opens a replica and starts its reactor.
@@ -120,43 +142,117 @@ impl Volume {
         options: Options,
         events: impl Fn(VolumeEvent) + Send + 'static,
     ) -> Result<Volume, OpenError> {
-        let _ = (paths, options, events);
-        todo!()
+        let found = store::open(paths)?;
+        let (sender, receiver) = mpsc::sync_channel(1);
+        let name = format!("volume-{}", found.opening.superblock.name);
+        let failed = |message: String| OpenError {
+            path: paths.data.clone(),
+            message,
+            protects_data: false,
+        };
+        let events = Arc::new(Mutex::new(events));
+        let thread = std::thread::Builder::new()
+            .name(name)
+            .spawn(move || drive(found, &options, &events, &sender))
+            .map_err(|error| failed(format!("cannot start its thread: {error}")))?;
+        match receiver.recv() {
+            Ok(Ok(mailbox)) => Ok(Volume {
+                mailbox,
+                thread: Arc::new(Mutex::new(Some(thread))),
+            }),
+            Ok(Err(error)) => Err(failed(error.to_string())),
+            Err(mpsc::RecvError) => Err(failed("its reactor failed to start".to_owned())),
+        }
     }
 
     /// Hands an authenticated data link over, with what has been received behind the handshake.
     pub fn attach_peer(&self, peer: Slot, socket: OwnedFd, received: Vec<u8>) {
-        let _ = (peer, socket, received);
-        todo!()
+        self.mailbox.post(Message::Peer {
+            peer,
+            socket,
+            received,
+        });
     }
 
     /// Hands a negotiated client over, with what has been received behind the negotiation.
     pub fn attach_client(&self, socket: OwnedFd, received: Vec<u8>, session: Box<dyn Session>) {
-        let _ = (socket, received, session);
-        todo!()
+        self.mailbox.post(Message::Client {
+            socket,
+            received,
+            session,
+        });
     }
 
     /// Has the core carry a command out; `reply` is called on the reactor's thread, also if the reactor
-    /// ends before. After [`Command::Stop`] was answered the reactor ends.
+    /// ends before (and on the caller's if it had ended already). After [`Command::Stop`] was answered the
+    /// reactor ends.
     pub fn command(
         &self,
         command: Command,
         reply: impl FnOnce(Result<Answer, Refusal>) + Send + 'static,
     ) {
-        let _ = (command, reply);
-        todo!()
+        let ended = || {
+            Err(Refusal::NotNow(
+                "the volume is not open any more".to_owned(),
+            ))
+        };
+        self.mailbox
+            .post(Message::Command(command, Reply::new(reply, ended)));
     }
 
     /// Asks for the status; `None` if the reactor has ended.
     pub fn status(&self, reply: impl FnOnce(Option<VolumeStatus>) + Send + 'static) {
-        let _ = reply;
-        todo!()
+        self.mailbox
+            .post(Message::Status(Reply::new(reply, || None)));
     }
 
     /// Waits until the reactor has ended.
     pub fn join(&self) {
-        todo!()
+        // Those who come later wait for the lock, and so for the thread.
+        let mut thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(thread) = thread.take() {
+            // Its panics have been told already.
+            let _ = thread.join();
+        }
     }
+}
+
+/// The reactor's thread.
+fn drive(
+    found: Found,
+    options: &Options,
+    events: &Arc<Mutex<impl Fn(VolumeEvent) + Send + 'static>>,
+    started: &mpsc::SyncSender<Result<Arc<Mailbox>, SetupError>>,
+) {
+    let tell = |event| (events.lock().unwrap_or_else(PoisonError::into_inner))(event);
+    let handler = Arc::clone(events);
+    let run = move || {
+        let pass_on = move |event| (handler.lock().unwrap_or_else(PoisonError::into_inner))(event);
+        let reactor = match Reactor::new(found, options, Box::new(pass_on)) {
+            Ok(reactor) => reactor,
+            Err(error) => {
+                // Whoever waits for this is still there.
+                let _ = started.send(Err(error));
+                return Ok(());
+            }
+        };
+        let _ = started.send(Ok(reactor.mailbox()));
+        reactor.run()
+    };
+    match catch_unwind(AssertUnwindSafe(run)) {
+        Ok(Ok(())) => {}
+        Ok(Err(error)) => tell(VolumeEvent::Failed(format!("the ring has failed: {error}"))),
+        Err(panic) => tell(VolumeEvent::Failed(format!(
+            "a bug: {}",
+            panic_text(&*panic)
+        ))),
+    }
+}
+
+fn panic_text(panic: &(dyn std::any::Any + Send)) -> &str {
+    let literal = panic.downcast_ref::<&str>().copied();
+    let formatted = || panic.downcast_ref::<String>().map(String::as_str);
+    literal.or_else(formatted).unwrap_or("it panicked")
 }
 
 /// Why a replica's files could not be made or opened.

@@ -80,7 +80,7 @@ impl<T> Ring<T> {
             ready: VecDeque::new(),
             never_begun: VecDeque::new(),
             owed: 0,
-            waker: Waker::new().map_err(SetupError::resources)?,
+            waker: Waker::new()?,
             wake_counter: ManuallyDrop::new(Box::new(0)),
             woken: false,
         };

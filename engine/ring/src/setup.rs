@@ -58,8 +58,11 @@ impl SetupError {
             source,
         }
     }
+}
 
-    pub(crate) fn resources(source: io::Error) -> SetupError {
+/// An error of something else that the ring, once it was set up, was to begin with.
+impl From<io::Error> for SetupError {
+    fn from(source: io::Error) -> SetupError {
         SetupError {
             kind: SetupErrorKind::Resources,
             context: NO_RESOURCES,

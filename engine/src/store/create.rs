@@ -1,0 +1,237 @@
+//! Making, adopting and extending a replica's files, durably.
+
+use super::files::{
+    At, error, is_block_device, meta_bytes, open_locked, refusal, size, sync_directory,
+};
+use super::open::{boot_id, growth_path};
+use crate::volume::{Creation, OpenError, Paths};
+use format::layout::{BITMAP_OFFSET, SUPERBLOCK_OFFSETS};
+use format::superblock::Superblock;
+use format::types::{
+    BLOCK_BYTES, Configuration, DiskState, Generation, NodeSet, REPLICAS_MAX, Slot,
+    VOLUME_BYTES_MAX,
+};
+use rustix::fs::{FallocateFlags, fallocate};
+use std::fs::{self, File, OpenOptions};
+use std::io::{ErrorKind, Write};
+use std::os::unix::fs::FileExt;
+use std::path::Path;
+
+/// Bytes at a device's start that must be zero: where partition tables and file systems begin.
+const FOREIGN_BYTES: usize = 1 << 20;
+
+/// Makes the files of a new replica. What was made is taken away again if not all can be made.
+pub(crate) fn create(paths: &Paths, creation: &Creation) -> Result<(), OpenError> {
+    check_size(&paths.data, creation.size_bytes)?;
+    for path in [&paths.data, &paths.meta] {
+        if let Some(parent) = path.parent() {
+            fs::create_dir_all(parent).at(parent, "make it")?;
+        }
+    }
+    let made_data = create_data(&paths.data, creation.size_bytes)?;
+    let made = create_meta(&paths.meta, &first_superblock(creation)?);
+    if made.is_err() && made_data {
+        // The error that is told is the one that led here.
+        let _ = fs::remove_file(&paths.data);
+    }
+    made
+}
+
+/// Makes new metadata for a data file whose metadata is lost. If the file is the `only_copy`, the
+/// volume begins anew with it; else it is compared, block by block, with a good one.
+pub(crate) fn adopt(paths: &Paths, creation: &Creation, only_copy: bool) -> Result<(), OpenError> {
+    check_size(&paths.data, creation.size_bytes)?;
+    let data = open_locked(&paths.data)?;
+    let found = size(&data, &paths.data)?;
+    if found != creation.size_bytes {
+        let wanted = creation.size_bytes;
+        let message = format!("it has {found} bytes and the volume {wanted}: nothing was changed");
+        return Err(refusal(&paths.data, message));
+    }
+    let mut superblock = first_superblock(creation)?;
+    superblock.history_complete = false;
+    superblock.marks_valid = NodeSet::EMPTY;
+    if only_copy {
+        superblock.configuration.primary = None;
+        superblock.configuration.in_sync = NodeSet::only(creation.slot);
+    } else {
+        superblock.configuration = Configuration {
+            epoch: 0,
+            generation: Generation::NONE,
+            primary: None,
+            in_sync: NodeSet::EMPTY,
+        };
+        superblock.data_generation = Generation::NONE;
+        superblock.disk_state = DiskState::Inconsistent;
+    }
+    create_meta(&paths.meta, &superblock)
+}
+
+/// Extends a replica's files, so that its volume can grow; doing it again does no harm. Until the volume has
+/// grown, a note beside the metadata lets the next opening undo it.
+pub(crate) fn extend(paths: &Paths, size_bytes: u64) -> Result<(), OpenError> {
+    check_size(&paths.data, size_bytes)?;
+    let open = |path: &Path| {
+        OpenOptions::new()
+            .read(true)
+            .write(true)
+            .open(path)
+            .at(path, "open it")
+    };
+    let (data, meta) = (open(&paths.data)?, open(&paths.meta)?);
+    let found = size(&data, &paths.data)?;
+    if is_block_device(&data, &paths.data)? {
+        if found < size_bytes {
+            let message = format!("the device has {found} bytes: extend it to {size_bytes} first");
+            return Err(error(&paths.data, message));
+        }
+    } else if found > size_bytes {
+        return Err(refusal(&paths.data, "a volume cannot shrink"));
+    } else {
+        let marker = growth_path(&paths.meta);
+        let noted = File::create(&marker).and_then(|mut file| {
+            write!(file, "{size_bytes}")?;
+            file.sync_all()
+        });
+        noted.at(&marker, "write it")?;
+        sync_directory(&marker)?;
+        data.set_len(size_bytes).at(&paths.data, "extend it")?;
+        data.sync_all().at(&paths.data, "sync it")?;
+    }
+    let wanted = meta_bytes(size_bytes);
+    if size(&meta, &paths.meta)? < wanted {
+        meta.set_len(wanted).at(&paths.meta, "extend it")?;
+        meta.sync_all().at(&paths.meta, "sync it")?;
+    }
+    Ok(())
+}
+
+fn check_size(path: &Path, size_bytes: u64) -> Result<(), OpenError> {
+    let possible = (BLOCK_BYTES..=VOLUME_BYTES_MAX).contains(&size_bytes);
+    if !possible || !size_bytes.is_multiple_of(BLOCK_BYTES) {
+        let message = format!(
+            "a volume cannot have {size_bytes} bytes: it has a multiple of {BLOCK_BYTES}, and at \
+             most {VOLUME_BYTES_MAX}"
+        );
+        return Err(error(path, message));
+    }
+    Ok(())
+}
+
+/// Makes the data file, or zeroes the device; whether it made a file.
+fn create_data(path: &Path, size_bytes: u64) -> Result<bool, OpenError> {
+    match OpenOptions::new()
+        .read(true)
+        .write(true)
+        .create_new(true)
+        .open(path)
+    {
+        Ok(file) => {
+            let made = file.set_len(size_bytes).and_then(|()| file.sync_all());
+            made.at(path, "extend it")
+                .and_then(|()| sync_directory(path))
+                .inspect_err(|_| {
+                    // The error that is told is the one that led here.
+                    let _ = fs::remove_file(path);
+                })?;
+            Ok(true)
+        }
+        Err(exists) if exists.kind() == ErrorKind::AlreadyExists => {
+            prepare_device(path, size_bytes).map(|()| false)
+        }
+        Err(other) => Err(other).at(path, "make it"),
+    }
+}
+
+fn prepare_device(path: &Path, size_bytes: u64) -> Result<(), OpenError> {
+    let device = open_locked(path)?;
+    if !is_block_device(&device, path)? {
+        return Err(refusal(
+            path,
+            "it exists already: move it away, or adopt it",
+        ));
+    }
+    let found = size(&device, path)?;
+    if found != size_bytes {
+        let message = format!("the device has {found} bytes and the volume {size_bytes}");
+        return Err(error(path, message));
+    }
+    let mut start = vec![0; FOREIGN_BYTES.min(usize::try_from(found).unwrap_or(FOREIGN_BYTES))];
+    device.read_exact_at(&mut start, 0).at(path, "read it")?;
+    if start.iter().any(|byte| *byte != 0) {
+        let message = "the device is not empty: clear its first MiB (wipefs, blkdiscard) if nothing on it is needed";
+        return Err(refusal(path, message));
+    }
+    // All replicas of a new volume are known to be zero.
+    let punch = FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE;
+    let zeroed = fallocate(&device, punch, 0, size_bytes)
+        .or_else(|_| fallocate(&device, FallocateFlags::ZERO_RANGE, 0, size_bytes));
+    zeroed.at(path, "zero it")?;
+    device.sync_all().at(path, "sync it")
+}
+
+fn create_meta(path: &Path, superblock: &Superblock) -> Result<(), OpenError> {
+    let meta = match OpenOptions::new().write(true).create_new(true).open(path) {
+        Err(exists) if exists.kind() == ErrorKind::AlreadyExists => {
+            return Err(refusal(
+                path,
+                "it exists already: this is a replica's metadata",
+            ));
+        }
+        opened => opened.at(path, "make it")?,
+    };
+    write_meta(&meta, path, superblock)
+        .and_then(|()| sync_directory(path))
+        .inspect_err(|_| {
+            // The error that is told is the one that led here.
+            let _ = fs::remove_file(path);
+        })
+}
+
+fn write_meta(meta: &File, path: &Path, superblock: &Superblock) -> Result<(), OpenError> {
+    meta.set_len(meta_bytes(superblock.size_bytes))
+        .at(path, "extend it")?;
+    // A full disk must never keep the log or the superblock from being written.
+    fallocate(meta, FallocateFlags::empty(), 0, BITMAP_OFFSET).at(path, "reserve its space")?;
+    for offset in SUPERBLOCK_OFFSETS {
+        meta.write_all_at(&superblock.encode()[..], offset)
+            .at(path, "write it")?;
+    }
+    meta.sync_all().at(path, "sync it")
+}
+
+fn first_superblock(creation: &Creation) -> Result<Superblock, OpenError> {
+    let replicas = creation.replicas.clone();
+    let in_sync = Slot::all()
+        .filter(|slot| replicas[slot.index()].is_some())
+        .collect();
+    Ok(Superblock {
+        sequence: 1,
+        volume: creation.volume,
+        name: creation.name.clone(),
+        size_bytes: creation.size_bytes,
+        slot: creation.slot,
+        replicas,
+        configuration: Configuration {
+            epoch: 1,
+            generation: creation.generation,
+            primary: Some(creation.primary),
+            in_sync,
+        },
+        data_generation: creation.generation,
+        history: Vec::new(),
+        history_complete: true,
+        proposal: None,
+        pending_admission: None,
+        disk_state: DiskState::UpToDate,
+        clean: true,
+        suspect: false,
+        crashed_primary: false,
+        discarded: false,
+        forced: false,
+        boot: boot_id()?,
+        log_instance: 0,
+        mark_floor: [0; REPLICAS_MAX],
+        marks_valid: in_sync.without(creation.slot),
+    })
+}

@@ -1,0 +1,200 @@
+//! The checkers of what a reply means: R1, R4, equal before served. The others are beside it.
+
+use crate::clients::{Ask, Pending};
+use crate::content::{BLOCK_SECTORS, Block, Tag, blocks};
+use crate::failure::Checker;
+use crate::network::ConnectionId;
+use crate::world::World;
+use format::types::NodeSet;
+use replica::status::ReplicationState;
+use std::collections::{BTreeMap, BTreeSet};
+
+mod configuration;
+mod marks;
+mod sessions;
+
+/// What the checkers remember.
+#[derive(Default, Debug)]
+pub struct Checks {
+    /// For each pair of hosts, lower first: the blocks that read differently.
+    pub(crate) differ: BTreeMap<(usize, usize), BTreeSet<u32>>,
+    /// For each connection and end: what the checkers know of it.
+    pub(crate) sessions: BTreeMap<(ConnectionId, usize), sessions::Known>,
+    /// Times at which every node had lost its power since the last.
+    pub(crate) blackouts: u64,
+    /// Hosts that have lost their power since the last blackout.
+    pub(crate) dark: BTreeSet<usize>,
+    /// Whether a host's superblock called it suspect.
+    pub(crate) suspects: BTreeMap<usize, bool>,
+}
+
+/// The blocks in which a pair differs.
+pub(crate) fn pair(left: usize, right: usize) -> (usize, usize) {
+    (left.min(right), left.max(right))
+}
+
+impl World {
+    /// The hosts of a set of slots.
+    pub(crate) fn hosts_of(&self, set: NodeSet) -> impl Iterator<Item = usize> {
+        let count = self.hosts.len();
+        set.iter().map(|slot| slot.index()).filter(move |host| *host < count)
+    }
+
+    /// The members of the configuration that binds the host.
+    fn members(&self, host: usize) -> Vec<usize> {
+        self.hosts_of(self.hosts[host].meta.superblock().configuration.in_sync).collect()
+    }
+
+    /// R4: a primary that has been told of its successor acknowledges nothing.
+    pub(crate) fn check_acknowledging(&mut self, host: usize, pending: &Pending) {
+        let this = &self.hosts[host];
+        let configuration = this.meta.superblock().configuration;
+        let superseded = this.superseded_by.is_some_and(|epoch| epoch > configuration.epoch);
+        if superseded || configuration.primary != Some(this.slot) {
+            let told = this.superseded_by;
+            self.fail(Checker::R4, || {
+                format!("{host} answers {pending:?} under {configuration:?}, told of {told:?}")
+            });
+        }
+    }
+
+    /// R1: every member has done the write that is acknowledged.
+    pub(crate) fn check_done_by_all(&mut self, host: usize, pending: &Pending) {
+        for member in self.members(host) {
+            // Who has lost its power since may have done it before.
+            if self.hosts[member].dark_at >= pending.order {
+                continue;
+            }
+            let missing = self.not_done(member, pending);
+            if let Some(number) = missing {
+                let holds = self.hosts[member].disk.get(number);
+                self.fail(Checker::R1, || {
+                    format!("{host} answers {pending:?}; block {number} of {member}: {holds:x?}")
+                });
+            }
+        }
+    }
+
+    /// A block of a member that lacks the write.
+    fn not_done(&self, member: usize, pending: &Pending) -> Option<u32> {
+        let disk = &self.hosts[member].disk;
+        if pending.ask == Ask::Zero {
+            let left = disk.occupied(blocks(pending.span));
+            let fua = pending.fua;
+            let mut volatile = disk.volatile_in(blocks(pending.span)).into_iter();
+            let volatile = volatile.find(|number| fua && !self.is_durable(member, *number, [Some(0); 8]));
+            return left.or(volatile);
+        }
+        blocks(pending.span).find(|number| {
+            let written = self.written(pending, *number);
+            let holds = disk.get(*number);
+            let done = matches(&holds, &written);
+            !done || pending.fua && !self.is_durable(member, *number, written)
+        })
+    }
+
+    /// Whether a power cut would leave what was written.
+    fn is_durable(&self, member: usize, number: u32, written: [Option<Tag>; BLOCK_SECTORS]) -> bool {
+        let disk = &self.hosts[member].disk;
+        (0..BLOCK_SECTORS).all(|sector| {
+            written[sector].is_none_or(|tag| disk.outcomes(number, sector).all(|left| left == tag))
+        })
+    }
+
+    /// R1 for a flush: what it covers is durable on every member.
+    pub(crate) fn check_flushed_by_all(&mut self, host: usize, pending: &Pending) {
+        let members = self.members(host);
+        let oracle = &self.lineages.get(pending.lineage).oracle;
+        let mut missing = None;
+        for member in members.into_iter().filter(|m| self.hosts[*m].dark_at < pending.order) {
+            let disk = &self.hosts[member].disk;
+            missing = missing.or_else(|| {
+                let lacks = |number: &u32| {
+                    (0..BLOCK_SECTORS).any(|sector| {
+                        disk.outcomes(*number, sector)
+                            .any(|left| oracle.misses_flush(*number, sector, left, pending.order))
+                    })
+                };
+                oracle.unflushed().find(lacks).map(|number| (member, number))
+            });
+        }
+        if let Some((member, number)) = missing {
+            let left: Vec<Tag> = self.hosts[member].disk.outcomes(number, 0).collect();
+            self.fail(Checker::R1, || {
+                format!("{host} answers {pending:?}; block {number} of {member} may be {left:x?}")
+            });
+        }
+    }
+
+    /// Equal before served: what a read returns is the same on every member.
+    pub(crate) fn check_equal(&mut self, host: usize, pending: &Pending, content: &[Tag]) {
+        for member in self.members(host) {
+            if member == host {
+                continue;
+            }
+            let differing = self.differing(member, pending.span.widened(), content);
+            if let Some(number) = differing.first().copied()
+                && self.works_with(host, member)
+            {
+                self.fail(Checker::EqualBeforeServed, || {
+                    format!("{host} answers {pending:?}; block {number} of {member} differs")
+                });
+            }
+        }
+    }
+
+    /// Whether two nodes are past their handshake, and neither has lost its power since.
+    fn works_with(&self, host: usize, member: usize) -> bool {
+        let Some(id) = self.network.open_of(host, member) else { return false };
+        if self.network.open_of(member, host) != Some(id) {
+            return false;
+        }
+        let made_at = self.network.connections[&id].made_at;
+        let Some(node) = &self.hosts[host].node else { return false };
+        let slot = self.hosts[member].slot;
+        let peers = node.status().peers;
+        let state = peers.iter().find(|peer| peer.slot == slot).map(|peer| peer.replication);
+        state.is_some_and(|state| state != ReplicationState::Off)
+            && self.hosts[member].dark_since <= made_at
+    }
+
+    /// Blocks of a host's disk may have changed.
+    pub(crate) fn blocks_changed(&mut self, host: usize, changed: &[u32]) {
+        for other in (0..self.hosts.len()).filter(|other| *other != host) {
+            let differ = self.checks.differ.entry(pair(host, other)).or_default();
+            for number in changed {
+                let (left, right) = (&self.hosts[host].disk, &self.hosts[other].disk);
+                if left.get(*number) == right.get(*number) {
+                    differ.remove(number);
+                } else {
+                    differ.insert(*number);
+                }
+            }
+        }
+    }
+
+    /// What every member's disk must hold once all is calm.
+    pub(crate) fn check_contents(&mut self, lineage: usize) {
+        let order = self.clients.order() + 1;
+        for host in 0..self.hosts.len() {
+            let oracle = &self.lineages.get(lineage).oracle;
+            let disk = &self.hosts[host].disk;
+            let numbers = oracle.numbers().chain(disk.blocks().map(|(number, _)| number));
+            let wrong = numbers
+                .map(|number| oracle.check(number, &disk.get(number), order))
+                .find_map(Result::err);
+            if let Some(mismatch) = wrong {
+                let checker = match mismatch.wrong {
+                    crate::oracle::Wrong::OlderThanFlushed => Checker::FlushedSurvives,
+                    crate::oracle::Wrong::NotLatest => Checker::ReadLatest,
+                };
+                self.fail(checker, || format!("in the end {host} holds {mismatch:x?}"));
+            }
+        }
+    }
+}
+
+/// Whether a block holds what was written to it.
+fn matches(holds: &Block, written: &[Option<Tag>; BLOCK_SECTORS]) -> bool {
+    holds.iter().zip(written).all(|(holds, written)| written.is_none_or(|tag| tag == *holds))
+}

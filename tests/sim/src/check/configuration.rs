@@ -1,0 +1,108 @@
+//! Which configurations are committed, which copies can be relied on, and R3.
+
+use crate::failure::Checker;
+use crate::world::World;
+use format::superblock::Superblock;
+use format::types::Configuration;
+
+impl World {
+    /// A superblock is about to be written: a generation that nobody knew is minted.
+    pub(crate) fn configuration_begins(&mut self, host: usize, superblock: &Superblock) {
+        let generation = superblock.configuration.generation;
+        if self.lineages.of(generation).is_some() {
+            return;
+        }
+        let lineage = self.lineage_of(host);
+        let slot = self.hosts[host].slot;
+        let promotes = superblock.configuration.primary == Some(slot);
+        if promotes && std::mem::take(&mut self.hosts[host].forced) {
+            self.fork(host, superblock.configuration, lineage);
+        } else {
+            self.lineages.extend(generation, lineage);
+        }
+    }
+
+    /// An operator has forced a history of its own.
+    fn fork(&mut self, host: usize, configuration: Configuration, lineage: usize) {
+        self.coverage.fault("history forked by force");
+        let id = self.lineages.fork(configuration.generation, lineage);
+        self.trace.line(self.now, || format!("{host} begins history {id}"));
+        let member = self.lineages.get(lineage).latest.in_sync.contains(self.hosts[host].slot);
+        let forked = self.lineages.get_mut(id);
+        if !member {
+            // What an outdated copy holds is what there is now.
+            let disk = &mut self.hosts[host].disk;
+            disk.end_flush(u64::MAX);
+            forked.oracle.rebase(disk.blocks());
+        } else if !self.hosts[host].intact {
+            forked.oracle.lose_unflushed();
+        }
+        forked.latest = configuration;
+        self.hosts[host].intact = true;
+    }
+
+    /// What is on disk now may be a configuration that was not there before.
+    pub(crate) fn superblock_found(&mut self, host: usize) {
+        let superblock = self.hosts[host].meta.superblock();
+        let configuration = superblock.configuration;
+        let suspect = superblock.suspect;
+        let Some(lineage) = self.lineages.of(configuration.generation) else { return };
+        let member = configuration.in_sync.contains(self.hosts[host].slot);
+        if !suspect && member && self.hosts[host].node.is_some() && self.was_suspect(host) {
+            self.hosts[host].intact = true;
+        }
+        self.checks.suspects.entry(host).and_modify(|was| *was = suspect).or_insert(suspect);
+        if configuration.epoch > self.lineages.get(lineage).latest.epoch {
+            self.committed(host, lineage, configuration);
+        }
+    }
+
+    fn was_suspect(&self, host: usize) -> bool {
+        self.checks.suspects.get(&host).copied().unwrap_or(false)
+    }
+
+    /// A configuration is committed. R3: who may have proposed it.
+    fn committed(&mut self, host: usize, lineage: usize, next: Configuration) {
+        let latest = self.lineages.get(lineage).latest;
+        let slot = self.hosts[host].slot;
+        let member = latest.in_sync.contains(slot);
+        let proposes = latest.primary == Some(slot) || latest.primary.is_none() && member;
+        let new_primary = next.primary.filter(|primary| Some(*primary) != latest.primary);
+        let stranger = new_primary.filter(|primary| !latest.in_sync.contains(*primary));
+        if !proposes || stranger.is_some() {
+            return self.fail(Checker::R3, || format!("{host} makes {next:?} of {latest:?}"));
+        }
+        for gained in self.hosts_of(next.in_sync.difference(latest.in_sync)).collect::<Vec<_>>() {
+            self.hosts[gained].intact = true;
+        }
+        self.lineages.get_mut(lineage).latest = next;
+        self.reckon(lineage);
+    }
+
+    /// A host has lost its power.
+    pub(crate) fn power_lost(&mut self, host: usize) {
+        self.checks.dark.insert(host);
+        if self.checks.dark.len() == self.hosts.len() {
+            self.checks.dark.clear();
+            self.checks.blackouts += 1;
+        }
+        for lineage in 0..self.lineages.count() {
+            if self.lineages.get(lineage).latest.in_sync.contains(self.hosts[host].slot) {
+                self.reckon(lineage);
+            }
+        }
+    }
+
+    /// If no member is left that has all that was acknowledged, what was not flushed may be lost.
+    fn reckon(&mut self, lineage: usize) {
+        let members: Vec<usize> = self.hosts_of(self.lineages.get(lineage).latest.in_sync).collect();
+        if members.iter().any(|member| self.hosts[*member].intact) {
+            return;
+        }
+        self.trace.line(self.now, || format!("history {lineage} has lost what was not flushed"));
+        self.lineages.get_mut(lineage).oracle.lose_unflushed();
+        for member in members {
+            self.hosts[member].intact = true;
+        }
+    }
+}

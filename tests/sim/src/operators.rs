@@ -1,0 +1,295 @@
+//! The operators: what they do at random, and what they do when something needs them.
+
+use crate::failure::Checker;
+use crate::plan::MILLISECOND;
+use crate::world::{Happening, Phase, World};
+use format::types::Slot;
+use replica::command::{Answer, Command, Refusal};
+use replica::event::{Event, Nanos};
+use replica::status::{ConnectionState, Role, Status};
+use std::collections::BTreeMap;
+
+/// Every kind of command.
+pub const KINDS: &[&str] = &[
+    "promote",
+    "promote by force",
+    "demote",
+    "swap",
+    "verify",
+    "verify and repair",
+    "resync",
+    "resync in full",
+    "discard",
+    "pause",
+    "go on",
+    "stop",
+];
+
+/// What the operators have under way.
+#[derive(Default, Debug)]
+pub struct Operators {
+    next: u64,
+    commands: BTreeMap<u64, (usize, Command)>,
+    /// Since when nobody has served.
+    unserved_since: Option<Nanos>,
+    /// How long that is borne, this time.
+    patience: Nanos,
+}
+
+impl Operators {
+    /// The host's process has ended: nothing will be answered.
+    pub fn forget(&mut self, host: usize) {
+        self.commands.retain(|_, (of, _)| *of != host);
+    }
+}
+
+fn kind(command: &Command) -> &'static str {
+    match command {
+        Command::Promote { force: false } => "promote",
+        Command::Promote { force: true } => "promote by force",
+        Command::Demote => "demote",
+        Command::Swap => "swap",
+        Command::Verify { repair: false } => "verify",
+        Command::Verify { repair: true } => "verify and repair",
+        Command::Resync { full: false, .. } => "resync",
+        Command::Resync { full: true, .. } => "resync in full",
+        Command::Discard { .. } => "discard",
+        Command::Grow { .. } => "grow",
+        Command::Pause(true) => "pause",
+        Command::Pause(false) => "go on",
+        Command::Stop => "stop",
+    }
+}
+
+impl World {
+    /// Gives a node a command.
+    pub(crate) fn command(&mut self, host: usize, command: Command) {
+        if self.hosts[host].node.is_none() {
+            return;
+        }
+        self.coverage.command(kind(&command));
+        self.operators.next += 1;
+        let id = self.operators.next;
+        self.hosts[host].forced |= command == Command::Promote { force: true };
+        self.operators.commands.insert(id, (host, command.clone()));
+        self.step(host, Event::Command { id, command });
+    }
+
+    /// A planned stop, and a start some time later.
+    pub(crate) fn stop(&mut self, host: usize) {
+        self.command(host, Command::Stop);
+    }
+
+    /// A command has been answered.
+    pub(crate) fn operator_answered(
+        &mut self,
+        host: usize,
+        id: u64,
+        result: &Result<Answer, Refusal>,
+    ) {
+        let Some((of, command)) = self.operators.commands.remove(&id) else {
+            return self.fail(Checker::Contract, || format!("{host} answers no command"));
+        };
+        if of != host {
+            return self.fail(Checker::Contract, || format!("{host} answers for {of}"));
+        }
+        match command {
+            Command::Stop if result.is_ok() => {
+                self.stopped(host);
+                self.start_later(host, 500 * MILLISECOND);
+            }
+            Command::Promote { force: true } => self.hosts[host].forced = false,
+            Command::Resync { .. } | Command::Discard { .. } if result.is_ok() => {
+                for peer in (0..self.hosts.len()).filter(|peer| *peer != host) {
+                    self.want_link(host, peer);
+                }
+            }
+            _ => {}
+        }
+    }
+
+    /// An operator does something for no reason that the nodes could know.
+    pub(crate) fn command_at_random(&mut self) {
+        let host = self.fate.index(self.hosts.len());
+        let slots: Vec<Slot> = self.hosts.iter().map(|host| host.slot).collect();
+        let to = self.fate.permille(500).then(|| slots[self.fate.index(slots.len())]);
+        let command = match self.fate.weighted(&[30, 10, 12, 10, 8, 10, 3, 3, 1]) {
+            0 => Command::Swap,
+            1 => Command::Promote { force: false },
+            2 => Command::Demote,
+            3 => Command::Verify { repair: false },
+            4 => Command::Verify { repair: true },
+            5 => Command::Resync { full: self.fate.permille(400), to },
+            6 => Command::Pause(true),
+            7 => Command::Pause(false),
+            _ => Command::Promote { force: true },
+        };
+        self.trace.line(self.now, || format!("operator at {host}: {command:?}"));
+        self.coverage.fault("operator");
+        self.command(host, command);
+    }
+
+    /// The operators see to what only they can see to.
+    pub(crate) fn operators_look(&mut self) {
+        let wait = self.fate.between(50, 300) * MILLISECOND;
+        self.schedule(self.now + wait, Happening::Operators);
+        let statuses: Vec<Option<Status>> =
+            self.hosts.iter().map(|host| host.node.as_ref().map(|node| node.status())).collect();
+        for host in 0..self.hosts.len() {
+            self.look_at_states(host);
+        }
+        self.see_to_failed_disks(&statuses);
+        self.see_to_split_brain(&statuses);
+        self.see_to_service(&statuses);
+        if let Phase::Calm { until } = self.phase {
+            self.see_to_calm(until, &statuses);
+        }
+    }
+
+    fn see_to_failed_disks(&mut self, statuses: &[Option<Status>]) {
+        let calm = self.phase != Phase::Turmoil;
+        for (host, status) in statuses.iter().enumerate() {
+            let Some(status) = status else { continue };
+            let failed = self.has_failed(host);
+            let alone = status.peers.iter().any(|peer| {
+                peer.connection == ConnectionState::StandAlone && !peer.split_brain
+            });
+            if (failed || alone) && (calm || self.fate.permille(150)) {
+                self.hosts[host].ailment = Default::default();
+                self.trace.line(self.now, || format!("operator at {host}: resync"));
+                self.command(host, Command::Resync { full: false, to: None });
+            }
+            if status.paused && (calm || self.fate.permille(200)) {
+                self.command(host, Command::Pause(false));
+            }
+        }
+    }
+
+    /// One side of a split brain is given up, on every node.
+    fn see_to_split_brain(&mut self, statuses: &[Option<Status>]) {
+        let calm = self.phase != Phase::Turmoil;
+        let split = statuses.iter().flatten().find_map(|status| {
+            let peer = status.peers.iter().find(|peer| peer.split_brain)?;
+            Some([status.slot, peer.slot])
+        });
+        let everyone = statuses.iter().all(Option::is_some);
+        let Some(sides) = split.filter(|_| everyone) else { return };
+        if !calm && !self.fate.permille(300) {
+            return;
+        }
+        let slot = sides[self.fate.index(2)];
+        self.trace.line(self.now, || format!("operators discard {slot}"));
+        for host in 0..self.hosts.len() {
+            self.command(host, Command::Discard { slot });
+        }
+    }
+
+    /// Somebody is to serve.
+    fn see_to_service(&mut self, statuses: &[Option<Status>]) {
+        let served = statuses.iter().flatten().any(|status| status.role == Role::Primary);
+        if served {
+            self.operators.unserved_since = None;
+            return;
+        }
+        if self.operators.unserved_since.is_none() {
+            let timeout = self.plan.settings.peer_timeout;
+            self.operators.patience = self.fate.between(timeout / 4, timeout * 4);
+        }
+        let since = *self.operators.unserved_since.get_or_insert(self.now);
+        if self.now < since + self.operators.patience {
+            return;
+        }
+        self.operators.unserved_since = None;
+        let up: Vec<&Status> = statuses.iter().flatten().collect();
+        let calm = self.phase != Phase::Turmoil;
+        let nobody = up.iter().all(|status| status.configuration.primary.is_none());
+        let Some(status) = self.candidate(&up) else { return };
+        let host = status.slot.index();
+        let force = if calm { !nobody && self.everyone_is_up() } else { self.fate.permille(350) };
+        if calm && !nobody && !force {
+            return;
+        }
+        self.trace.line(self.now, || format!("operator at {host}: promote, force {force}"));
+        self.command(host, Command::Promote { force: force && !calm });
+    }
+
+    /// Whom a sensible operator would promote: a member of the latest configuration that he sees.
+    fn candidate<'a>(&mut self, up: &[&'a Status]) -> Option<&'a Status> {
+        let newest = up.iter().map(|status| status.configuration.epoch).max()?;
+        let members: Vec<&&Status> = up
+            .iter()
+            .filter(|status| {
+                status.configuration.epoch == newest
+                    && status.configuration.in_sync.contains(status.slot)
+            })
+            .collect();
+        if members.is_empty() {
+            return None;
+        }
+        Some(members[self.fate.index(members.len())])
+    }
+
+    fn everyone_is_up(&self) -> bool {
+        self.hosts.iter().all(|host| host.node.is_some())
+    }
+
+    /// R10: whether all is well yet.
+    fn see_to_calm(&mut self, until: Nanos, statuses: &[Option<Status>]) {
+        let well = self.is_well(statuses);
+        if well == Ok(()) {
+            self.conclude();
+        } else if self.now > until {
+            let why = well.expect_err("checked above");
+            self.fail(Checker::R10, || format!("60 s after the last fault: {why}"));
+        }
+    }
+
+    fn is_well(&self, statuses: &[Option<Status>]) -> Result<(), String> {
+        let primaries: Vec<&Status> = statuses
+            .iter()
+            .flatten()
+            .filter(|status| status.role == Role::Primary)
+            .collect();
+        let [primary] = primaries[..] else {
+            return Err(format!("{} nodes serve", primaries.len()));
+        };
+        if primary.configuration.in_sync.len() != self.hosts.len() {
+            return Err(format!("the configuration is {:?}", primary.configuration));
+        }
+        if !self.clients_are_quiet() {
+            let oldest = self.oldest_request() / MILLISECOND;
+            return Err(format!("a request has waited for {oldest} ms"));
+        }
+        for peer in &primary.peers {
+            let mirrored = peer.replication == replica::status::ReplicationState::Established;
+            if peer.slot.index() < self.hosts.len() && (!mirrored || peer.out_of_sync_bytes > 0) {
+                return Err(format!("the primary is not done with {peer:?}"));
+            }
+        }
+        Ok(())
+    }
+
+    /// All is well: the disks must be, too.
+    fn conclude(&mut self) {
+        for host in 1..self.hosts.len() {
+            if !self.identical(0, host) {
+                let differ = self.checks.differ.get(&(0, host));
+                let first = differ.and_then(|blocks| blocks.first().copied());
+                self.fail(Checker::R10, || format!("block {first:?} of {host} is not that of 0"));
+            }
+        }
+        let primary = (0..self.hosts.len()).find(|host| self.hosts[*host].serves());
+        if let Some(primary) = primary {
+            let lineage = self.lineage_of(primary);
+            self.check_contents(lineage);
+        }
+        for host in 0..self.hosts.len() {
+            let held = self.hosts[host].arena.held();
+            if held > 0 {
+                self.fail(Checker::Buffers, || format!("{host} still holds {held} claims"));
+            }
+            self.check_everywhere(host);
+        }
+        self.phase = Phase::Over;
+    }
+}

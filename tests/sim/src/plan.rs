@@ -1,0 +1,75 @@
+//! What a seed decides before its run begins: sizes, speeds, and how much of each fault.
+
+use crate::rng::Rng;
+use format::types::EXTENT_BYTES;
+use replica::Settings;
+use replica::event::Nanos;
+
+/// A millisecond.
+pub const MILLISECOND: Nanos = 1_000_000;
+
+/// The shape of one run.
+#[derive(Clone, Debug)]
+pub struct Plan {
+    /// Two or three.
+    pub nodes: usize,
+    /// The volume's size.
+    pub size_bytes: u64,
+    /// The core's timings.
+    pub settings: Settings,
+    /// The mean time of a disk operation.
+    pub disk_latency: Nanos,
+    /// The mean delay of a packet.
+    pub network_delay: Nanos,
+    /// Clients at a time.
+    pub clients: usize,
+    /// Requests that one of them has in flight at most.
+    pub depth: usize,
+    /// The mean time between a client's bursts.
+    pub think: Nanos,
+    /// The mean time between faults.
+    pub fault_interval: Nanos,
+    /// How long a turn gathers events.
+    pub turn: Nanos,
+    /// Client operations before the faults stop.
+    pub operations: u64,
+    /// Faults before they stop.
+    pub faults: u64,
+    /// Where most writes go: so many blocks.
+    pub hot_blocks: u64,
+    /// How often in a thousand a request is a large zero.
+    pub zero_permille: u64,
+}
+
+impl Plan {
+    /// The plan of a seed.
+    pub fn draw(rng: &mut Rng) -> Plan {
+        let sparse = rng.permille(60);
+        let size_bytes = match sparse {
+            true => 16 << 30,
+            false => EXTENT_BYTES * rng.between(3, 24) + 4096 * rng.below(64),
+        };
+        let peer_timeout = rng.between(200, 500) * MILLISECOND;
+        let nodes = if rng.permille(300) { 3 } else { 2 };
+        Plan {
+            nodes,
+            size_bytes,
+            settings: Settings {
+                peer_timeout,
+                ping_interval: peer_timeout / rng.between(4, 8),
+                io_timeout: rng.between(600, 2000) * MILLISECOND,
+            },
+            disk_latency: rng.between(20, 900) * 1000,
+            network_delay: rng.between(20, 600) * 1000,
+            clients: rng.index(4) + 2,
+            depth: rng.index(15) + 2,
+            think: rng.between(3, 9) * MILLISECOND,
+            fault_interval: rng.between(250, 700) * MILLISECOND,
+            turn: rng.below(60) * 1000 + 1,
+            operations: 5000,
+            faults: 20,
+            hot_blocks: rng.between(8, 512),
+            zero_permille: if sparse { 250 } else { 70 },
+        }
+    }
+}

@@ -1,0 +1,150 @@
+//! How a world begins.
+
+use super::{Happening, Phase, World};
+use crate::arena::Arena;
+use crate::check::Checks;
+use crate::clients::Clients;
+use crate::coverage::Coverage;
+use crate::disk::Disk;
+use crate::host::{Ailment, Down, Host};
+use crate::lineage::Lineages;
+use crate::meta::Meta;
+use crate::network::Network;
+use crate::operators::Operators;
+use crate::plan::Plan;
+use crate::planted::Saboteur;
+use crate::rng::Rng;
+use crate::states::States;
+use crate::trace::Trace;
+use format::superblock::{Replica, Superblock};
+use format::types::{
+    BootId, Configuration, DiskState, Generation, Name, NodeId, NodeSet, REPLICAS_MAX, Slot,
+    VolumeId,
+};
+use replica::event::Effects;
+use std::collections::BTreeMap;
+
+impl World {
+    /// The world of a seed.
+    pub fn new(seed: u64, saboteur: Saboteur, trace: Trace) -> World {
+        let mut rng = Rng::new(seed);
+        let plan = Plan::draw(&mut rng);
+        let slots: Vec<Slot> = Slot::all().take(plan.nodes).collect();
+        let first = Configuration {
+            epoch: 1,
+            generation: Generation(rng.wide().to_le_bytes()),
+            primary: Some(slots[rng.index(slots.len())]),
+            in_sync: slots.iter().copied().collect(),
+        };
+        let volume = VolumeId(rng.wide().to_le_bytes());
+        let replicas = replicas(&slots, &mut rng);
+        let hosts = slots
+            .iter()
+            .map(|slot| host(new_superblock(*slot, first, volume, &replicas, plan.size_bytes), &mut rng))
+            .collect();
+        World {
+            now: 0,
+            phase: Phase::Turmoil,
+            queue: BTreeMap::new(),
+            tie: 0,
+            hosts,
+            network: Network::new(plan.nodes, plan.network_delay),
+            clients: Clients::new(&plan, rng.fork()),
+            operators: Operators::default(),
+            lineages: Lineages::new(first),
+            checks: Checks::default(),
+            coverage: Coverage::default(),
+            trace,
+            saboteur,
+            states: States::default(),
+            chance: rng.fork(),
+            fate: rng.fork(),
+            effects: Effects::new(),
+            failure: None,
+            plan,
+        }
+    }
+
+    /// Everything that goes on by itself from then on is put into the queue.
+    pub(super) fn begin(&mut self) {
+        for host in 0..self.hosts.len() {
+            self.schedule(0, Happening::Start { host });
+        }
+        for client in 0..self.plan.clients {
+            self.schedule(0, Happening::Client { client });
+        }
+        let first_fault = self.fate.interval(self.plan.fault_interval);
+        self.schedule(first_fault, Happening::Fault);
+        self.schedule(0, Happening::Operators);
+        self.plan_blackout();
+    }
+}
+
+fn replicas(slots: &[Slot], rng: &mut Rng) -> [Option<Replica>; REPLICAS_MAX] {
+    let mut replicas: [Option<Replica>; REPLICAS_MAX] = Default::default();
+    for slot in slots {
+        let name = ["alpha", "beta", "gamma"][slot.index()];
+        replicas[slot.index()] = Some(Replica {
+            node: NodeId(rng.wide().to_le_bytes()),
+            name: Name::new(name).expect("a name"),
+        });
+    }
+    replicas
+}
+
+fn new_superblock(
+    slot: Slot,
+    configuration: Configuration,
+    volume: VolumeId,
+    replicas: &[Option<Replica>; REPLICAS_MAX],
+    size_bytes: u64,
+) -> Superblock {
+    Superblock {
+        sequence: 1,
+        volume,
+        name: Name::new("volume").expect("a name"),
+        size_bytes,
+        slot,
+        replicas: replicas.clone(),
+        configuration,
+        data_generation: configuration.generation,
+        history: Vec::new(),
+        history_complete: true,
+        proposal: None,
+        pending_admission: None,
+        disk_state: DiskState::UpToDate,
+        clean: true,
+        suspect: false,
+        crashed_primary: false,
+        discarded: false,
+        forced: false,
+        boot: BootId::NONE,
+        log_instance: 1,
+        mark_floor: [0; REPLICAS_MAX],
+        marks_valid: configuration.in_sync.union(NodeSet::EMPTY),
+    }
+}
+
+fn host(superblock: Superblock, rng: &mut Rng) -> Host {
+    Host {
+        slot: superblock.slot,
+        node: None,
+        down: Some(Down::Stopped),
+        life: 0,
+        disk: Disk::default(),
+        meta: Meta::new(superblock),
+        arena: Arena::default(),
+        boot: BootId(rng.wide().to_le_bytes()),
+        clock_ahead: rng.below(1 << 40),
+        operations: BTreeMap::new(),
+        tick: None,
+        turn_scheduled: false,
+        dies_after: None,
+        ailment: Ailment::default(),
+        intact: true,
+        dark_at: 0,
+        dark_since: 0,
+        superseded_by: None,
+        forced: false,
+    }
+}

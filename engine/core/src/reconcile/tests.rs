@@ -94,48 +94,15 @@ fn source_and_target(facts: &Facts, source: Side) -> (Half, Half) {
 
 /// What no verdict may do, whichever row it comes from.
 fn check_rules(facts: &Facts, row: &str, verdict: Verdict) {
-    let members = facts.mine.member && facts.theirs.member;
-    let suspect = facts.mine.suspect || facts.theirs.suspect;
-    let consistent = facts.mine.disk == Disk::Consistent && facts.theirs.disk == Disk::Consistent;
-    let moves = !matches!(
-        verdict,
-        Verdict::Idle | Verdict::SplitBrain | Verdict::Refuse(_)
-    );
-    if moves {
-        assert!(
-            facts.volume == Volume::Same && !facts.undecided,
-            "{row}: {facts:?}"
-        );
-        let unusable = [facts.mine.disk, facts.theirs.disk].contains(&Disk::Unusable);
-        assert!(!unusable, "{row} uses a disk that is not there: {facts:?}");
-        let related = !matches!(facts.lineage, Lineage::Unrelated | Lineage::BothLost);
-        assert!(related, "{row} mixes unrelated data: {facts:?}");
-        if matches!(facts.lineage, Lineage::Diverged | Lineage::Unknown) {
-            let one = facts.mine.discarded != facts.theirs.discarded;
-            assert!(one, "{row} chooses a side that nobody chose: {facts:?}");
-        }
-    }
     match verdict {
         Verdict::Resume | Verdict::InSync => {
-            assert!(
-                !facts.marks && !suspect,
-                "{row} infers past a mark: {facts:?}"
-            );
-            assert!(
-                members && consistent && facts.lineage == Lineage::Same,
-                "{row}: {facts:?}"
-            );
+            check_members(facts, row);
+            assert!(!uncertain(facts), "{row} infers past a mark: {facts:?}");
         }
         Verdict::Equalise { source } => {
+            check_members(facts, row);
             let (source, target) = source_and_target(facts, source);
-            assert!(
-                members && consistent && facts.lineage == Lineage::Same,
-                "{row}: {facts:?}"
-            );
-            assert!(
-                facts.marks || suspect,
-                "{row} has nothing to equalise: {facts:?}"
-            );
+            assert!(uncertain(facts), "{row} has nothing to equalise: {facts:?}");
             assert!(
                 !source.suspect || target.suspect,
                 "{row} trusts a suspect: {facts:?}"
@@ -145,54 +112,71 @@ fn check_rules(facts: &Facts, row: &str, verdict: Verdict) {
                 "{row} undoes the primary's: {facts:?}"
             );
         }
-        Verdict::Resync {
-            source: side,
-            scope,
-        } => {
-            let (source, target) = source_and_target(facts, side);
-            assert!(
-                source.member && !target.member,
-                "{row} overwrites a member: {facts:?}"
-            );
-            assert!(
-                source.disk == Disk::Consistent && !source.suspect,
-                "{row}: {facts:?}"
-            );
-            assert!(
-                facts.primary != Primary::Other,
-                "{row} is a second source: {facts:?}"
-            );
-            let ahead = if side == Side::Local {
-                Lineage::Behind
-            } else {
-                Lineage::Ahead
-            };
-            let lost = if side == Side::Local {
-                Lineage::MineLost
-            } else {
-                Lineage::TheirsLost
-            };
-            assert!(
-                facts.lineage != ahead && facts.lineage != lost,
-                "{row}: {facts:?}"
-            );
-            let known = matches!(
-                facts.lineage,
-                Lineage::Same | Lineage::Behind | Lineage::Ahead | Lineage::Diverged
-            );
-            if scope == Scope::Marked {
-                let complete = source.marks_valid && target.marks_valid;
-                assert!(
-                    complete && known,
-                    "{row} trusts marks that are not there: {facts:?}"
-                );
-            }
+        Verdict::Resync { source, scope } => {
+            check_related(facts, row);
+            check_resync(facts, row, source, scope);
         }
         Verdict::Idle | Verdict::SplitBrain | Verdict::Refuse(_) => {}
     }
     if may_adopt(facts, verdict) && facts.mine.member {
         assert!(facts.lineage == Lineage::Same && facts.mine.disk == Disk::Consistent);
     }
+}
+
+/// Two replicas that do anything together.
+fn check_related(facts: &Facts, row: &str) {
+    assert!(
+        facts.volume == Volume::Same && !facts.undecided,
+        "{row}: {facts:?}"
+    );
+    let unusable = [facts.mine.disk, facts.theirs.disk].contains(&Disk::Unusable);
+    assert!(!unusable, "{row} uses a disk that is not there: {facts:?}");
+    let related = !matches!(facts.lineage, Lineage::Unrelated | Lineage::BothLost);
+    assert!(related, "{row} mixes unrelated data: {facts:?}");
+    if matches!(facts.lineage, Lineage::Diverged | Lineage::Unknown) {
+        let one = facts.mine.discarded != facts.theirs.discarded;
+        assert!(one, "{row} chooses a side that nobody chose: {facts:?}");
+    }
+}
+
+/// Two replicas whose membership stands.
+fn check_members(facts: &Facts, row: &str) {
+    check_related(facts, row);
+    let members = facts.mine.member && facts.theirs.member && facts.lineage == Lineage::Same;
+    let consistent = facts.mine.disk == Disk::Consistent && facts.theirs.disk == Disk::Consistent;
+    assert!(members && consistent, "{row}: {facts:?}");
+}
+
+fn check_resync(facts: &Facts, row: &str, side: Side, scope: Scope) {
+    let (source, target) = source_and_target(facts, side);
+    assert!(
+        source.member && !target.member,
+        "{row} overwrites a member: {facts:?}"
+    );
+    let good = source.disk == Disk::Consistent && !source.suspect;
+    assert!(good, "{row} copies what may be bad: {facts:?}");
+    assert!(
+        facts.primary != Primary::Other,
+        "{row} is a second source: {facts:?}"
+    );
+    let backwards = match side {
+        Side::Local => [Lineage::Behind, Lineage::MineLost],
+        Side::Remote => [Lineage::Ahead, Lineage::TheirsLost],
+    };
+    assert!(
+        !backwards.contains(&facts.lineage),
+        "{row} goes back in time: {facts:?}"
+    );
+    if scope == Scope::Marked {
+        let lost = [Lineage::MineLost, Lineage::TheirsLost, Lineage::Unknown];
+        let complete = source.marks_valid && target.marks_valid && !lost.contains(&facts.lineage);
+        assert!(complete, "{row} trusts marks that are not there: {facts:?}");
+    }
+}
+
+/// There is a mark, or what a mark cannot tell.
+fn uncertain(facts: &Facts) -> bool {
+    facts.marks || facts.mine.suspect || facts.theirs.suspect
 }
 
 #[test]

@@ -23,7 +23,7 @@ pub const ACKS_MAX: usize = 15;
 /// Digests that one frame carries: one for each block of a chunk.
 pub const DIGESTS_MAX: usize = 32;
 /// The longest reason that a frame carries, in bytes; a longer one is cut at a character.
-pub const REASON_BYTES_MAX: usize = 512;
+pub const REASON_BYTES_MAX: usize = crate::wire::REASON_BYTES_MAX;
 /// Generations of history that a replica remembers and tells.
 pub const HISTORY_MAX: usize = 96;
 

@@ -5,7 +5,6 @@
 //! meaning, and no flipped bit goes unseen.
 
 use crate::damage::{Damage, ensure};
-use crate::frame::Fault;
 use crate::types::{Configuration, DiskState, Generation, Name, NodeSet, Slot};
 use zerocopy::little_endian::U64;
 use zerocopy::{FromBytes, FromZeros, Immutable, IntoBytes, KnownLayout, Unaligned};
@@ -169,28 +168,17 @@ pub(crate) const fn disk_state(number: u8) -> Result<DiskState, Damage> {
     }
 }
 
-/// A fault's number; 0 is none.
-pub(crate) const fn fault_number(fault: Option<Fault>) -> u8 {
-    match fault {
-        None => 0,
-        Some(Fault::Disk) => 1,
-        Some(Fault::Full) => 2,
-    }
-}
-
-/// The fault with this number.
-pub(crate) const fn fault(number: u8) -> Result<Option<Fault>, Damage> {
-    match number {
-        0 => Ok(None),
-        1 => Ok(Some(Fault::Disk)),
-        2 => Ok(Some(Fault::Full)),
-        _ => Err(Damage::new("an unknown fault")),
-    }
-}
-
 /// Flags, gathered one by one.
 pub(crate) fn flags(bits: &[(bool, u16)]) -> u16 {
     bits.iter()
         .filter(|(set, _)| *set)
         .fold(0, |all, (_, bit)| all | bit)
+}
+
+/// The longest reason that a message carries, in bytes.
+pub(crate) const REASON_BYTES_MAX: usize = 512;
+
+/// As much of a reason as a message carries: all of it, or its beginning up to a whole character.
+pub(crate) fn bounded_reason(reason: &str) -> &str {
+    &reason[..reason.floor_char_boundary(REASON_BYTES_MAX)]
 }

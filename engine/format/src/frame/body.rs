@@ -1,5 +1,7 @@
 //! The bodies of frames, as they lie in the stream. Kinds that carry the same share one.
 
+use super::Fault;
+use crate::damage::Damage;
 use crate::wire::{WireAdmission, WireConfiguration};
 use bytes::BytesMut;
 use zerocopy::little_endian::{U16, U32, U64};
@@ -151,4 +153,23 @@ pub(super) mod identity_flags {
     pub(in crate::frame) const MARKS_VALID: u16 = 1 << 7;
     /// All of them.
     pub(in crate::frame) const ALL: u16 = (1 << 8) - 1;
+}
+
+/// A fault's number; 0 is none.
+pub(super) const fn fault_number(fault: Option<Fault>) -> u8 {
+    match fault {
+        None => 0,
+        Some(Fault::Disk) => 1,
+        Some(Fault::Full) => 2,
+    }
+}
+
+/// The fault with this number.
+pub(super) const fn fault(number: u8) -> Result<Option<Fault>, Damage> {
+    match number {
+        0 => Ok(None),
+        1 => Ok(Some(Fault::Disk)),
+        2 => Ok(Some(Fault::Full)),
+        _ => Err(Damage::new("an unknown fault")),
+    }
 }

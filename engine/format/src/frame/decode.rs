@@ -3,13 +3,13 @@
 use super::body::{
     ChunkBody, ChunkOutcomeBody, ConfigurationBody, DiskBody, FlushBody, HashesBody, IdentityBody,
     MarksBody, NumberBody, OutcomeBody, PingBody, ReadBody, ReadDoneBody, WriteBody, ZeroBody,
-    identity_flags,
+    fault, identity_flags,
 };
 use super::header::Header;
 use super::{Acks, Fault, Frame, Identity, Walk, kind};
 use crate::damage::{Damage, ensure};
 use crate::types::{BootId, Configuration, Generation, NodeId, VolumeId};
-use crate::wire::{disk_state, fault, is_zero, read_optional_configuration};
+use crate::wire::{disk_state, is_zero, read_optional_configuration};
 use zerocopy::little_endian::{U32, U64};
 use zerocopy::{FromBytes, Immutable, KnownLayout, Unaligned};
 

@@ -3,12 +3,12 @@
 use super::body::{
     ChunkBody, ChunkOutcomeBody, ConfigurationBody, DiskBody, FlushBody, HashesBody, IdentityBody,
     MarksBody, NumberBody, OutcomeBody, PingBody, ReadBody, ReadDoneBody, WriteBody, ZeroBody,
-    identity_flags,
+    fault_number, identity_flags,
 };
 use super::header::{HEADER_BYTES, Header, PayloadSummary};
-use super::{Acks, Frame, Identity, REASON_BYTES_MAX, Walk, kind};
+use super::{Acks, Frame, Identity, Walk, kind};
 use crate::types::BLOCK_BYTES;
-use crate::wire::{disk_state_number, fault_number, flags, optional_configuration};
+use crate::wire::{bounded_reason, disk_state_number, flags, optional_configuration};
 use bytes::BytesMut;
 use zerocopy::IntoBytes;
 
@@ -127,7 +127,9 @@ impl Frame {
             Frame::Marks { masks, .. } => masks.len() * 4,
             Frame::Acks(acks) => acks.as_slice().len() * 8,
             Frame::ChunkHashes { digests, .. } => digests.len() * 16,
-            Frame::HandoverRefused { reason } | Frame::Error { reason } => bounded(reason).len(),
+            Frame::HandoverRefused { reason } | Frame::Error { reason } => {
+                bounded_reason(reason).len()
+            }
             _ => 0,
         };
         fixed + list
@@ -150,7 +152,7 @@ impl Frame {
             | Frame::Checkpoint { number }
             | Frame::Settled { number } => NumberBody::put(out, *number),
             Frame::HandoverRefused { reason } | Frame::Error { reason } => {
-                out.extend_from_slice(bounded(reason).as_bytes());
+                out.extend_from_slice(bounded_reason(reason).as_bytes());
             }
             Frame::Disk(state) => DiskBody::put(out, disk_state_number(*state), [0; 7]),
             Frame::Ping {
@@ -290,9 +292,4 @@ const fn walk_number(walk: Walk) -> u8 {
         Walk::Pull => 2,
         Walk::Compare => 3,
     }
-}
-
-/// As much of a reason as a frame carries: all of it, or its beginning up to a whole character.
-fn bounded(reason: &str) -> &str {
-    &reason[..reason.floor_char_boundary(REASON_BYTES_MAX)]
 }

@@ -2,8 +2,8 @@
 
 use super::{Frame, HEADER_BYTES, Header, PayloadSummary, REASON_BYTES_MAX, decode_header, kind};
 use crate::damage::Damage;
-use crate::samples::frames;
-use crate::samples::strategy::any_frame;
+use crate::tests::samples::frames;
+use crate::tests::strategy::any_frame;
 use bytes::BytesMut;
 use proptest::collection::vec;
 use proptest::prelude::{any, prop_assert, prop_assert_eq, proptest};

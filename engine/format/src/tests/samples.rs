@@ -1,9 +1,11 @@
 //! Known values for tests: one of every kind of frame, every block and every message, with every
 //! field different from its neighbours, so that none can be swapped unseen.
 
-pub(crate) mod strategy;
-
+use crate::bitmap_page::{BitmapPage, PAGE_CHUNKS};
 use crate::frame::{Acks, Digest, Fault, Frame, Identity, Walk};
+use crate::hello::{Hello, Link, LinkKey, Opening, Proof, Role, Welcome, proof};
+use crate::log_block::{LOG_CONTEXT, LogBlock, NO_EXTENT};
+use crate::superblock::{Replica, Superblock};
 use crate::types::{
     BootId, Configuration, DiskState, Generation, Name, NodeId, NodeSet, Slot, VolumeId,
 };
@@ -75,6 +77,68 @@ pub(crate) fn identity() -> Identity {
         forced: false,
         marked_blocks: 0x0a0b,
         marks_valid: true,
+    }
+}
+
+/// A superblock with everything in it.
+pub(crate) fn superblock() -> Superblock {
+    let mut replicas = [const { None }; 8];
+    for (number, name_of) in [(1, "alpha"), (2, "beta"), (5, "gamma")] {
+        replicas[usize::from(number)] = Some(Replica {
+            node: NodeId(id(0x10 * number)),
+            name: name(name_of),
+        });
+    }
+    Superblock {
+        sequence: 0x0102_0304_0506_0708,
+        volume: VolumeId(id(0x60)),
+        name: name("pgdata-1.main_2"),
+        size_bytes: 20 << 30,
+        slot: slot(2),
+        replicas,
+        configuration: configuration(7),
+        data_generation: Generation(id(0x70)),
+        history: vec![Generation(id(0x80)), Generation(id(0x90))],
+        history_complete: true,
+        proposal: Some(configuration_without_primary(8)),
+        pending_admission: Some((9, Generation(id(0xa0)))),
+        disk_state: DiskState::Inconsistent,
+        clean: true,
+        suspect: false,
+        crashed_primary: true,
+        discarded: false,
+        forced: true,
+        boot: BootId(id(0xb0)),
+        log_instance: 0x1112_1314_1516_1718,
+        mark_floor: [0, 1, 2, 3, 4, 5, 6, 0xf1f2_f3f4_f5f6_f7f8],
+        marks_valid: NodeSet::from_bits(0b0010_0010),
+    }
+}
+
+/// A block that repeats the third window.
+pub(crate) fn log_block() -> LogBlock {
+    let mut context = vec![NO_EXTENT; LOG_CONTEXT];
+    context[0] = 0x0001_0203;
+    context[5] = 0x0002_0304;
+    LogBlock {
+        instance: 0x1112_1314_1516_1718,
+        sequence: 10,
+        updates: vec![(1024, 0x0001_0203), (7, 0x0003_0405)],
+        context,
+    }
+}
+
+/// A page with few marks.
+pub(crate) fn bitmap_page() -> BitmapPage {
+    let mut masks = Box::new([0; PAGE_CHUNKS]);
+    masks[0] = 0x8000_0001;
+    masks[1] = 0x0102_0304;
+    masks[PAGE_CHUNKS - 1] = u32::MAX;
+    BitmapPage {
+        slot: slot(3),
+        index: 0x0102,
+        epoch: 0x2122_2324_2526_2728,
+        masks,
     }
 }
 
@@ -251,5 +315,65 @@ fn walk_frames() -> Vec<(&'static str, Frame)> {
         ),
         ("settled", Frame::Settled { number: 0x0506 }),
         ("walk-end", Frame::WalkEnd),
+    ]
+}
+
+/// The key of the handshakes in tests.
+pub(crate) fn cluster_key() -> [u8; 32] {
+    std::array::from_fn(|at| u8::try_from(at).expect("thirty-two") ^ 0x5a)
+}
+
+/// The openings of dialer and acceptor.
+pub(crate) fn openings() -> (Opening, Opening) {
+    let dialer = Opening {
+        versions: (1, 3),
+        features: 0x0102_0304_0506_0708,
+        nonce: [0xd1; 32],
+    };
+    let acceptor = Opening {
+        versions: (2, 4),
+        features: 0x0f,
+        nonce: [0xac; 32],
+    };
+    (dialer, acceptor)
+}
+
+/// The key of the link of the [`openings`].
+pub(crate) fn link_key() -> LinkKey {
+    let (dialer, acceptor) = openings();
+    LinkKey::new(&cluster_key(), &dialer, &acceptor)
+}
+
+/// One of each message of the handshake, with a short name.
+pub(crate) fn hello_messages() -> Vec<(&'static str, Vec<u8>)> {
+    let (dialer, acceptor) = openings();
+    let mac = proof(&cluster_key(), Role::Dialer, &dialer, &acceptor);
+    let hello = |link| {
+        Hello {
+            node: NodeId(id(0x30)),
+            name: name("alpha"),
+            link,
+        }
+        .encode(&link_key())
+    };
+    let data = Link::Data {
+        volume: VolumeId(id(0x60)),
+        slot: slot(3),
+    };
+    let welcome = |accepted| {
+        Welcome {
+            node: NodeId(id(0x40)),
+            name: name("beta"),
+            accepted,
+        }
+        .encode(&link_key())
+    };
+    vec![
+        ("opening", dialer.encode()),
+        ("proof", Proof { mac }.encode()),
+        ("hello-control", hello(Link::Control)),
+        ("hello-data", hello(data)),
+        ("welcome-accepted", welcome(Ok(()))),
+        ("welcome-refused", welcome(Err("no such volume".into()))),
     ]
 }

@@ -1,12 +1,17 @@
 //! Arbitrary values for property tests.
 
+use crate::bitmap_page::{BitmapPage, PAGE_CHUNKS};
 use crate::frame::{
     ACKS_MAX, Acks, Digest, Fault, Frame, HISTORY_MAX, Identity, MARKS_CHUNKS_MAX,
     PAYLOAD_BYTES_MAX, Walk,
 };
+use crate::log_block::{
+    LOG_CONTEXT, LOG_CYCLE_BLOCKS, LOG_SLOTS, LOG_UPDATES_MAX, LogBlock, NO_EXTENT,
+};
+use crate::superblock::{Replica, Superblock};
 use crate::types::{
     BLOCK_BYTES, BootId, CHUNK_BYTES, Configuration, DiskState, Generation, Name, NodeId, NodeSet,
-    Slot, VOLUME_BYTES_MAX, VolumeId,
+    REPLICAS_MAX, Slot, VOLUME_BYTES_MAX, VolumeId,
 };
 use proptest::collection::vec;
 use proptest::option;
@@ -251,4 +256,98 @@ fn any_walk_frame() -> impl Strategy<Value = Frame> {
 /// A frame of any kind.
 pub(crate) fn any_frame() -> impl Strategy<Value = Frame> {
     prop_oneof![any_session_frame(), any_io_frame(), any_walk_frame()]
+}
+
+fn any_replica() -> impl Strategy<Value = Replica> {
+    (any::<[u8; 16]>(), any_name()).prop_map(|(node, name)| Replica {
+        node: NodeId(node),
+        name,
+    })
+}
+
+pub(crate) fn any_superblock() -> impl Strategy<Value = Superblock> {
+    let numbers = (any::<u64>(), 0..=BLOCKS_MAX, any::<u64>());
+    let ids = (any::<[u8; 16]>(), any_generation(), any::<[u8; 16]>());
+    let replicas = (
+        any_name(),
+        any_slot(),
+        any_replica(),
+        any::<[bool; REPLICAS_MAX]>(),
+    );
+    let past = (
+        any_configuration(),
+        any_history(),
+        option::of(any_configuration()),
+        option::of((any::<u64>(), any_generation())),
+        any_disk_state(),
+    );
+    let marks = (any::<[u64; REPLICAS_MAX]>(), any::<u8>());
+    (numbers, ids, replicas, past, marks, any::<[bool; 6]>()).prop_map(
+        |(numbers, ids, (name, slot, replica, present), past, marks, flags)| Superblock {
+            sequence: numbers.0,
+            volume: VolumeId(ids.0),
+            name,
+            size_bytes: numbers.1 * BLOCK_BYTES,
+            slot,
+            replicas: std::array::from_fn(|at| {
+                (present[at] || at == slot.index()).then(|| replica.clone())
+            }),
+            configuration: past.0,
+            data_generation: ids.1,
+            history: past.1,
+            history_complete: flags[0],
+            proposal: past.2,
+            pending_admission: past.3,
+            disk_state: past.4,
+            clean: flags[1],
+            suspect: flags[2],
+            crashed_primary: flags[3],
+            discarded: flags[4],
+            forced: flags[5],
+            boot: BootId(ids.2),
+            log_instance: numbers.2,
+            mark_floor: marks.0,
+            marks_valid: NodeSet::from_bits(marks.1),
+        },
+    )
+}
+
+/// Updates of the table; a place may come more than once.
+pub(crate) fn any_updates() -> impl Strategy<Value = Vec<(u16, u32)>> {
+    let places = u16::try_from(LOG_SLOTS).expect("places are 16 bits");
+    vec((0..places, 0..1u32 << 26), 0..=LOG_UPDATES_MAX)
+}
+
+pub(crate) fn any_log_block() -> impl Strategy<Value = LogBlock> {
+    let entry = prop_oneof![Just(NO_EXTENT), 0..1u32 << 26];
+    let context = vec(entry, LOG_CONTEXT);
+    (any::<[u64; 2]>(), any_updates(), context).prop_map(
+        |([instance, sequence], updates, mut context)| {
+            let cycle = LOG_CYCLE_BLOCKS as u64;
+            let window = usize::try_from(sequence % cycle).expect("few") * LOG_CONTEXT;
+            for (place, extent) in &updates {
+                let place = usize::from(*place).wrapping_sub(window);
+                if let Some(entry) = context.get_mut(place) {
+                    *entry = *extent;
+                }
+            }
+            LogBlock {
+                instance,
+                sequence,
+                updates,
+                context,
+            }
+        },
+    )
+}
+
+pub(crate) fn any_bitmap_page() -> impl Strategy<Value = BitmapPage> {
+    let pages = u32::try_from(CHUNKS_MAX.div_ceil(PAGE_CHUNKS as u64)).expect("32 bits");
+    let masks = vec(any::<u32>(), PAGE_CHUNKS);
+    (any_slot(), 0..pages, any::<u64>(), masks).prop_map(|(slot, index, epoch, masks)| BitmapPage {
+        slot,
+        index,
+        epoch,
+        masks: Box::new(masks.try_into().expect("as many as asked for")),
+    })
 }

@@ -1,0 +1,5 @@
+//! What the tests of this crate share, and the tests that concern all formats at once.
+
+pub(crate) mod flips;
+pub(crate) mod samples;
+pub(crate) mod strategy;

@@ -111,9 +111,11 @@ fn a_volume_that_has_ended_answers_all_the_same() {
     let (sender, receiver) = std::sync::mpsc::channel();
     let other = sender.clone();
     volume.command(Command::Demote, move |answer| {
-        sender.send(answer.is_err()).expect("heard")
+        sender.send(answer.is_err()).expect("heard");
     });
-    volume.status(move |status| other.send(status.is_none()).expect("heard"));
+    volume.status(move |status| {
+        other.send(status.is_none()).expect("heard");
+    });
     assert_eq!(receiver.try_iter().collect::<Vec<_>>(), [true, true]);
     volume.join();
 }
@@ -272,12 +274,11 @@ fn a_link_that_breaks_comes_back_and_everything_is_equal() {
     let lost = |replica: &TestReplica| {
         let events = replica.events.as_ref().expect("it was opened");
         loop {
-            match events
+            let event = events
                 .recv_timeout(Duration::from_secs(20))
-                .expect("the link is lost")
-            {
-                VolumeEvent::LinkLost { peer, retry } => return (peer, retry),
-                _ => {}
+                .expect("the link is lost");
+            if let VolumeEvent::LinkLost { peer, retry } = event {
+                return (peer, retry);
             }
         }
     };

@@ -100,10 +100,10 @@ impl Dirty {
 
     /// Sets the blocks of the span.
     pub fn set(&mut self, span: Span) {
-        let chunks = span.chunks();
-        let mut from = chunks.start;
-        while from < chunks.end {
-            let to = chunks.end.min((from / CHUNKS + 1) * CHUNKS);
+        let end = span.chunks().end.min(self.volume().end);
+        let mut from = span.chunks().start;
+        while from < end {
+            let to = end.min((from / CHUNKS + 1) * CHUNKS);
             self.add_lagging(from..to, |chunk| span.mask_in(chunk));
             from = to;
         }

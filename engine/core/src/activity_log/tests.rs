@@ -152,8 +152,8 @@ impl World {
             self.assert_stuck();
         }
         if let Some(block) = block {
-            assert!(!block.updates.is_empty() && block.updates.len() <= LOG_UPDATES_MAX);
-            assert_eq!(block.context.len(), LOG_CONTEXT);
+            assert_eq!(block.invalid(), None);
+            assert!(!block.updates.is_empty());
             assert_eq!(
                 (block.instance, block.sequence),
                 (7, self.durable.len() as u64)

@@ -353,6 +353,17 @@ fn loaded_pages_need_no_write_and_damaged_ones_do() {
 }
 
 #[test]
+fn nothing_is_set_past_the_volume() {
+    let mut dirty = Dirty::new(slot(), VOLUME_BLOCKS * BLOCK_BYTES);
+    dirty.set(Span::new(VOLUME_BLOCKS * BLOCK_BYTES, 1 << 60));
+    dirty.set_mask(u32::MAX, u32::MAX);
+    dirty.set_page_full(u32::MAX);
+    assert!(dirty.is_empty() && dirty.pages.len() <= 1);
+    dirty.set_all();
+    assert_eq!(dirty.count(), VOLUME_BLOCKS);
+}
+
+#[test]
 fn mark_set_again_during_its_checkpoint_outlives_it() {
     let mut dirty = Dirty::new(slot(), VOLUME_BLOCKS * BLOCK_BYTES);
     dirty.set_mask(4, 0b11);

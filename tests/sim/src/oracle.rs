@@ -259,7 +259,8 @@ impl Oracle {
         let Some(history) = self.blocks.get(&number) else { return false };
         let bit = 1_u8 << sector;
         let covered = |entry: &Entry| {
-            entry.known & bit != 0 && entry.acknowledged_at.is_some_and(|at| at < order)
+            entry.mask & entry.known & bit != 0
+                && entry.acknowledged_at.is_some_and(|at| at < order)
         };
         let Some(floor) = history.entries.iter().rposition(covered) else { return false };
         let allowed = history.entries[floor..].iter().filter(|entry| entry.mask & bit != 0);

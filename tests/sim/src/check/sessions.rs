@@ -14,7 +14,7 @@ use std::collections::BTreeMap;
 
 /// What is known of one end of a connection.
 #[derive(Default, Debug)]
-pub struct Known {
+pub(crate) struct Known {
     /// When this end sent the newest ping that the other has truly answered, in the world's time.
     answered: Nanos,
     /// The chunks that this end has marked for the other, as it said.

@@ -164,6 +164,7 @@ impl Node {
         let present = next.in_sync.union(self.joining);
         self.await_only(present);
         self.barrier_await_only(present);
+        self.restart_idle();
         self.notice(Notice::Configured(next));
     }
 

@@ -7,7 +7,7 @@
 
 use crate::barrier::Active;
 use crate::event::{DiskError, Effect, Nanos, Token};
-use crate::limits::{CHECK_INTERVAL_NANOS, UNSTABLE_AGE_NANOS, UNSTABLE_EXTENTS_MAX};
+use crate::limits::{UNSTABLE_AGE_NANOS, UNSTABLE_EXTENTS_MAX};
 use crate::node::Node;
 use crate::operation::{IoTarget, Work};
 use format::frame::{Fault, Frame};
@@ -175,7 +175,7 @@ impl Node {
         let busy = self.operations.len() > 0
             || self.barrier.active.is_some()
             || self.pages_failing.is_some();
-        busy.then_some(self.now + CHECK_INTERVAL_NANOS)
+        busy.then_some(self.next_check)
     }
 
     /// A disk that does not answer in time has failed, ours as well as a member's.

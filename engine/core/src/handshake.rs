@@ -306,7 +306,7 @@ impl Node {
         };
         session.stage = Stage::Up;
         session.sent = None;
-        let (relation, verdict) = (session.relation, session.verdict());
+        let relation = session.relation;
         let incarnation = session.heard.as_ref().map_or(0, |heard| heard.incarnation);
         state.known_incarnation = incarnation;
         state.lost_at = None;
@@ -315,7 +315,7 @@ impl Node {
             self.send_flush(peer);
         }
         if matches!(self.role, Role::Waiting) {
-            self.confirmed_by(peer, relation, verdict);
+            self.confirmed_by(peer, relation);
         }
         self.start_walk(peer);
         self.unblock();
@@ -323,20 +323,20 @@ impl Node {
     }
 
     /// A member confirms that the recorded primary may serve, unless either may have lost writes: then all is
-    /// made equal first.
-    fn confirmed_by(&mut self, peer: Slot, relation: Relation, verdict: Option<Verdict>) {
-        let member = self.configuration.in_sync.contains(peer) && self.is_member();
-        let heard = self
-            .peer(peer)
-            .session
-            .as_ref()
-            .and_then(|session| session.heard.as_ref());
-        let suspect = self.superblock.suspect || heard.is_none_or(|heard| heard.suspect);
-        let equal = matches!(
-            relation,
-            Relation::Mirror | Relation::Driver(Goal::Equalise { .. })
-        );
-        if member && equal && verdict.is_some() && !suspect {
+    /// made equal first. One that cannot do a member's part still knows the configuration.
+    fn confirmed_by(&mut self, peer: Slot, relation: Relation) {
+        let session = self.peer(peer).session.as_ref();
+        let Some(heard) = session.and_then(|session| session.heard.as_ref()) else {
+            return;
+        };
+        let members = self.configuration.in_sync.contains(peer) && self.is_member();
+        let confirms = match relation {
+            Relation::Mirror => true,
+            Relation::Driver(Goal::Equalise { .. }) => !heard.suspect,
+            Relation::Idle => heard.configuration == self.configuration,
+            _ => false,
+        };
+        if members && confirms && !self.superblock.suspect {
             self.resume();
         }
     }

@@ -28,6 +28,7 @@ pub mod notice;
 mod opening;
 mod operation;
 mod operator;
+mod pace;
 mod peer;
 mod progress;
 mod random;

@@ -7,6 +7,7 @@ use crate::event::{DiskError, Effect, RequestError};
 use crate::node::Node;
 use crate::notice::Notice;
 use crate::operation::IoTarget;
+use crate::peer::Relation;
 use crate::role::{Handover, Promotion, PromotionStep, Role, Stop, StopStep};
 use format::frame::Frame;
 use format::types::{Configuration, DiskState, NodeSet, Slot};
@@ -224,8 +225,21 @@ impl Node {
         if let Some(id) = promotion.answer {
             self.answer(id, Ok(Answer::Done));
         }
-        for peer in self.others.iter() {
-            self.start_walk(peer);
+        self.drop_useless_members();
+        self.restart_idle();
+    }
+
+    /// Members that cannot do their part, or may have lost what they had, leave the set; they come back by
+    /// resync.
+    fn drop_useless_members(&mut self) {
+        for peer in self.up_among(self.other_members()).iter() {
+            let relation = self.peer(peer).up().map(|session| session.relation);
+            let equal = matches!(relation, Some(Relation::Mirror));
+            let useless = matches!(relation, Some(Relation::Idle)) || self.heard_suspect(peer);
+            if useless && !equal {
+                self.disconnect(peer, "as a member it is of no use now", true);
+                self.drop_member(peer);
+            }
         }
     }
 

@@ -26,6 +26,8 @@ pub const UNSTABLE_AGE_NANOS: u64 = 1_000_000_000;
 pub const DRAIN_BLOCKS: u64 = 1024;
 /// The number of a process's first write: 1 stands for all that was written before.
 pub const FIRST_SEQUENCE: u64 = 2;
+/// How often a walk's pace is decided anew.
+pub const PACE_INTERVAL_NANOS: u64 = 100_000_000;
 /// How long a page or a hung disk is left alone before it is tried or looked at again.
 pub const CHECK_INTERVAL_NANOS: u64 = 1_000_000_000;
 

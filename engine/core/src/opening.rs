@@ -82,6 +82,7 @@ impl Node {
             swapping: None,
             verifying: None,
             last_receipt: None,
+            next_check: now,
             pages_failing: None,
         };
         if rebooted {

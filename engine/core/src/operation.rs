@@ -149,6 +149,8 @@ pub(crate) struct Operation {
     pub(crate) pending: u32,
     /// Its client has been answered early; it ends with its I/O.
     pub(crate) abandoned: bool,
+    pub(crate) arrived: Nanos,
+    /// When the local disk was given its part.
     pub(crate) since: Nanos,
     serial: u32,
 }
@@ -168,7 +170,7 @@ const SERIAL_MASK: u32 = 0x00ff_ffff;
 
 impl Operations {
     /// Adds an operation.
-    pub(crate) fn insert(&mut self, span: Span, work: Work, since: Nanos) -> OperationId {
+    pub(crate) fn insert(&mut self, span: Span, work: Work, now: Nanos) -> OperationId {
         self.serial = (self.serial + 1) & SERIAL_MASK;
         let entry = Operation {
             span,
@@ -178,7 +180,8 @@ impl Operations {
             logged: false,
             pending: 0,
             abandoned: false,
-            since,
+            arrived: now,
+            since: now,
             serial: self.serial,
         };
         if let Some(id) = self.free.pop() {

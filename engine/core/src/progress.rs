@@ -7,6 +7,7 @@
 //! ```
 
 use crate::operation::OperationId;
+use crate::pace::Pace;
 use crate::status::Receipt;
 use crate::time::Nanos;
 use format::types::NodeSet;
@@ -34,6 +35,7 @@ pub(crate) struct Walk {
     /// A chunk could not be dealt with; the walk will not end well.
     pub(crate) failed: bool,
     pub(crate) checkpoint: Option<Checkpoint>,
+    pub(crate) pace: Pace,
     pub(crate) receipt: Receipt,
     pub(crate) started_at: Nanos,
     pub(crate) differing: u64,
@@ -80,6 +82,7 @@ impl Walk {
                 blocks_dirty: blocks,
                 ..Receipt::default()
             },
+            pace: Pace::new(now),
             started_at: now,
             differing: 0,
             blocks_at_start: blocks,

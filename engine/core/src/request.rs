@@ -356,6 +356,8 @@ impl Node {
         match &mut self.operations.get_mut(id).work {
             Work::Read(read) => {
                 let token = read.token;
+                let arrived = self.operations.get(id).arrived;
+                self.request_ended(arrived);
                 self.complete(token, Ok(Some(buffer)));
                 self.retire(id);
             }

@@ -44,7 +44,7 @@ impl Node {
         let Some(session) = state.session.take() else {
             return;
         };
-        state.lost_at = Some(now);
+        state.lost_at.get_or_insert(now);
         for held in session.held {
             self.release(held.payload);
         }
@@ -161,6 +161,16 @@ impl Node {
         }
         if !holding {
             self.frame(peer, frame, epoch, payload);
+        }
+    }
+
+    /// Sessions in which nothing goes on begin anew: what stood in the way may have changed.
+    pub(crate) fn restart_idle(&mut self) {
+        for peer in self.others.iter() {
+            let idle = |session: &Session| session.relation == Relation::Idle;
+            if self.peer(peer).up().is_some_and(idle) {
+                self.disconnect(peer, "what kept us apart may have changed", true);
+            }
         }
     }
 
@@ -374,9 +384,8 @@ impl Node {
             } else if now >= session.next_ping {
                 self.ping(peer);
             }
-            return;
         }
-        if self.drop_due(state).is_some_and(|due| now >= due) && self.is_primary() {
+        if self.drop_due(self.peer(peer)).is_some_and(|due| now >= due) {
             self.drop_member(peer);
         }
     }

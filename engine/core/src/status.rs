@@ -57,6 +57,8 @@ pub struct Receipt {
     pub bytes_saved_by_hash: u64,
     /// How long it took.
     pub nanos: Nanos,
+    /// What 99 of 100 of the clients' requests took at most meanwhile; 0 if there were none.
+    pub application_p99_nanos: Nanos,
 }
 
 /// A walk under way.

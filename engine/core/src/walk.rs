@@ -7,7 +7,7 @@
 use crate::change::{Cause, Change, Then};
 use crate::command::Answer;
 use crate::event::{DiskError, Effect, Payload};
-use crate::limits::{CHECKPOINT_CHUNKS, DRAIN_BLOCKS, WALK_CHUNKS_MAX};
+use crate::limits::{CHECKPOINT_CHUNKS, DRAIN_BLOCKS};
 use crate::node::Node;
 use crate::notice::Notice;
 use crate::operation::IoTarget;
@@ -56,7 +56,7 @@ impl Node {
         let Relation::Driver(goal) = session.relation else {
             return;
         };
-        if session.walk.is_some() || !self.may_drive(goal) {
+        if session.walk.is_some() || !self.may_drive(peer, goal) {
             return;
         }
         let full_because = match session.verdict() {
@@ -79,7 +79,14 @@ impl Node {
         });
     }
 
-    fn may_drive(&self, goal: Goal) -> bool {
+    fn may_drive(&self, peer: Slot, goal: Goal) -> bool {
+        if self.superblock.suspect && self.heard_suspect(peer) {
+            // A member that is not suspect may come yet; only where all are, any will do.
+            return self
+                .other_members()
+                .iter()
+                .all(|member| self.heard_suspect(member));
+        }
         match (&self.role, goal) {
             (Role::Primary, _) => true,
             (Role::Waiting, Goal::Equalise { .. }) => true,
@@ -91,8 +98,16 @@ impl Node {
         }
     }
 
+    /// Whether the peer is connected and has said that it is suspect.
+    pub(crate) fn heard_suspect(&self, peer: Slot) -> bool {
+        let session = self.peer(peer).up();
+        let heard = session.and_then(|session| session.heard.as_ref());
+        heard.is_some_and(|heard| heard.suspect)
+    }
+
     /// Takes a walk on: more chunks, a checkpoint, the end.
     pub(crate) fn walk_advance(&mut self, peer: Slot) {
+        self.start_walk(peer);
         if self
             .peer(peer)
             .up()
@@ -109,6 +124,11 @@ impl Node {
         if self.paused {
             return;
         }
+        let (now, p99_max) = (self.now, self.settings.application_p99_max);
+        let Some(walk) = self.walk_mut(peer) else {
+            return;
+        };
+        let chunks_max = walk.pace.chunks(now, p99_max);
         loop {
             let Some(walk) = self
                 .peer(peer)
@@ -117,7 +137,7 @@ impl Node {
             else {
                 return;
             };
-            if walk.chunks.len() >= WALK_CHUNKS_MAX || walk.failed {
+            if walk.chunks.len() >= chunks_max || walk.failed {
                 return;
             }
             let cursor = walk.cursor;
@@ -295,6 +315,7 @@ impl Node {
         session.relation = Relation::Mirror;
         let mut receipt = walk.receipt;
         receipt.nanos = now.saturating_sub(walk.started_at);
+        receipt.application_p99_nanos = walk.pace.latencies.p99();
         Some(receipt)
     }
 
@@ -313,6 +334,7 @@ impl Node {
         if matches!(self.role, Role::Waiting) && self.is_member() {
             self.resume();
         }
+        self.restart_idle();
         self.unblock();
     }
 
@@ -432,6 +454,19 @@ impl Node {
             let name = self.name_of(peer);
             let text = format!("the link to {name} broke during the verify");
             self.refuse_command(verifying.answer, &text);
+        }
+    }
+
+    /// A client's request that arrived then has ended: walks go by what clients feel.
+    pub(crate) fn request_ended(&mut self, arrived: crate::time::Nanos) {
+        let took = self.now.saturating_sub(arrived);
+        let sessions = self
+            .peers
+            .iter_mut()
+            .flatten()
+            .filter_map(|peer| peer.session.as_mut());
+        for walk in sessions.filter_map(|session| session.walk.as_mut()) {
+            walk.pace.request_took(took);
         }
     }
 

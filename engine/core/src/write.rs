@@ -219,6 +219,8 @@ impl Node {
                 return;
             };
             let token = write.token;
+            let arrived = self.operations.get(id).arrived;
+            self.request_ended(arrived);
             self.complete(token, result.map(|()| None));
             self.sequences.complete(sequence);
         }

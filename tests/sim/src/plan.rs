@@ -58,6 +58,7 @@ impl Plan {
                 peer_timeout,
                 ping_interval: peer_timeout / rng.between(4, 8),
                 io_timeout: rng.between(600, 2000) * MILLISECOND,
+                ..Settings::default()
             },
             disk_latency: rng.between(20, 900) * 1000,
             network_delay: rng.between(20, 600) * 1000,

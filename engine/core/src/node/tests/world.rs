@@ -132,7 +132,7 @@ impl World {
             damaged_pages: Vec::new(),
             hot_extents: Some(machine.hot.clone()),
             boot: BootId([self.boots; 16]),
-            seed: u128::from(self.sessions) << 64 | self.now as u128 + index as u128,
+            seed: (u128::from(self.sessions) << 64) + u128::from(self.now) + index as u128,
             now: self.now,
         };
         let mut effects = Effects::new();
@@ -341,7 +341,7 @@ impl World {
             Effect::Overlay { base, patch, .. } => {
                 let value = machine.buffers[&patch.0][0];
                 let base = machine.buffers.get_mut(&base.0).expect("a claim");
-                base.iter_mut().for_each(|block| *block = *block ^ value);
+                base.iter_mut().for_each(|block| *block ^= value);
             }
             Effect::Hash { io, buffer, blocks } => {
                 let content = &machine.buffers[&buffer.0];

@@ -76,7 +76,9 @@ impl World {
             self.hosts[gained].intact = true;
         }
         self.lineages.get_mut(lineage).latest = next;
-        self.reckon(lineage);
+        if self.is_lost(lineage) {
+            self.reckon(lineage);
+        }
     }
 
     /// A host has lost its power.
@@ -86,22 +88,27 @@ impl World {
             self.checks.dark.clear();
             self.checks.blackouts += 1;
         }
-        for lineage in 0..self.lineages.count() {
-            if self.lineages.get(lineage).latest.in_sync.contains(self.hosts[host].slot) {
-                self.reckon(lineage);
-            }
-        }
+        let slot = self.hosts[host].slot;
+        let lost: Vec<usize> = (0..self.lineages.count())
+            .filter(|lineage| self.lineages.get(*lineage).latest.in_sync.contains(slot))
+            .filter(|lineage| self.is_lost(*lineage))
+            .collect();
+        lost.into_iter().for_each(|lineage| self.reckon(lineage));
     }
 
-    /// If no member is left that has all that was acknowledged, what was not flushed may be lost.
+    /// Whether no member is left that has all that was acknowledged.
+    fn is_lost(&self, lineage: usize) -> bool {
+        let members = self.lineages.get(lineage).latest.in_sync;
+        !self.hosts_of(members).any(|member| self.hosts[member].intact)
+    }
+
+    /// What was not flushed may be gone; what the members hold is what there is.
     fn reckon(&mut self, lineage: usize) {
-        let members: Vec<usize> = self.hosts_of(self.lineages.get(lineage).latest.in_sync).collect();
-        if members.iter().any(|member| self.hosts[*member].intact) {
-            return;
-        }
         self.trace.line(self.now, || format!("history {lineage} has lost what was not flushed"));
-        self.lineages.get_mut(lineage).oracle.lose_unflushed();
-        for member in members {
+        let lineage = self.lineages.get_mut(lineage);
+        lineage.oracle.lose_unflushed();
+        let members = lineage.latest.in_sync;
+        for member in self.hosts_of(members).collect::<Vec<_>>() {
             self.hosts[member].intact = true;
         }
     }

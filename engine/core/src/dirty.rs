@@ -313,10 +313,12 @@ impl Dirty {
 
     /// Sets blocks of chunks that share a page. Whether any of them was not among `set | unsettled`.
     fn add(&mut self, chunks: Range<u32>, mask_of: impl Fn(u32) -> u32) -> bool {
-        let page = self
-            .pages
-            .entry(chunks.start / CHUNKS)
-            .or_insert_with(Page::new);
+        let chunks = chunks.start..chunks.end.min(self.volume().end);
+        if chunks.is_empty() {
+            return false;
+        }
+        let index = chunks.start / CHUNKS;
+        let page = self.pages.entry(index).or_insert_with(Page::new);
         let before = page.count;
         let mut lacking = false;
         for chunk in chunks {

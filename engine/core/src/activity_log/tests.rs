@@ -2,7 +2,8 @@
 
 use super::{ActivityLog, Entry, Starvation};
 use format::log_block::{
-    LOG_CONTEXT, LOG_CYCLE_BLOCKS, LOG_SLOTS, LOG_UPDATES_MAX, LogBlock, NO_EXTENT,
+    LOG_CONTEXT, LOG_CYCLE_BLOCKS, LOG_RING_BLOCKS, LOG_SLOTS, LOG_UPDATES_MAX, LogBlock,
+    NO_EXTENT, Recovered, recover,
 };
 use format::types::{BLOCK_BYTES, CHUNK_BLOCKS, EXTENT_BYTES, EXTENT_CHUNKS, Span};
 use proptest::prelude::*;
@@ -23,6 +24,18 @@ fn rebuild(blocks: &[LogBlock]) -> BTreeSet<u32> {
         .into_iter()
         .filter(|extent| *extent != NO_EXTENT)
         .collect()
+}
+
+/// The same, as the log is read from the disk after a stop.
+fn recovered(blocks: &[LogBlock]) -> BTreeSet<u32> {
+    let mut ring = vec![vec![0; 4096]; LOG_RING_BLOCKS];
+    for (place, block) in (0..LOG_RING_BLOCKS).cycle().zip(blocks) {
+        ring[place] = block.encode().to_vec();
+    }
+    match recover(ring.iter().map(Vec::as_slice), 7) {
+        Recovered::Extents(extents) => extents.into_iter().collect(),
+        Recovered::Damaged(damage) => panic!("{damage}"),
+    }
 }
 
 /// An operation that is here.
@@ -432,6 +445,7 @@ proptest! {
             act(&mut world, action);
             world.check();
         }
+        prop_assert_eq!(recovered(&world.durable), rebuild(&world.durable));
         world.drain();
         world.check();
     }

@@ -16,14 +16,16 @@ impl Node {
     /// The opening is durable.
     pub(crate) fn opened(&mut self) {
         self.role = Role::Secondary;
+        let alone = self.configuration.in_sync == NodeSet::only(self.slot);
+        if alone && std::mem::take(&mut self.superblock.suspect) {
+            // Nobody has more than we have: what was flushed is served, as by a local disk.
+            self.persist(Then::Nothing);
+            self.notice(Notice::Suspect(false));
+        }
         if self.configuration.primary != Some(self.slot) || self.superblock.discarded {
             return;
         }
-        if self.configuration.in_sync == NodeSet::only(self.slot) {
-            if std::mem::take(&mut self.superblock.suspect) {
-                self.persist(Then::Nothing);
-                self.notice(Notice::Suspect(false));
-            }
+        if alone {
             return self.resume();
         }
         self.role = Role::Waiting;

@@ -121,6 +121,8 @@ fn members_resume_or_are_made_equal() {
     expect(&pair, "in-sync", Verdict::InSync, None);
     pair.1.known_incarnation = 100;
     expect(&pair, "resume", Verdict::Resume, None);
+    (pair.0.incarnation, pair.1.known_incarnation) = (0, 0);
+    expect(&pair, "in-sync", Verdict::InSync, None);
     pair.1.marked_blocks = 1;
     expect(&pair, "equalise", EQUAL_TO_ZERO, None);
     pair.0.suspect = true;
@@ -211,12 +213,28 @@ fn promise_kept_by_one_side_holds_for_both() {
     expect(&pair, "behind-member", Verdict::Idle, None);
     pair.1.pending_admission = Some((3, generation(2)));
     expect(&pair, "in-sync", Verdict::InSync, Some(Side::Remote));
-    pair.1.pending_admission = Some((4, generation(2)));
-    expect(&pair, "behind-member", Verdict::Idle, None);
+    for other in [(4, generation(2)), (3, generation(9))] {
+        pair.1.pending_admission = Some(other);
+        expect(&pair, "behind-member", Verdict::Idle, None);
+    }
     // It was admitted, and dropped again at once.
     pair.1.pending_admission = Some((3, generation(2)));
     advance(&mut pair.0, configuration(4, 3, Some(0), &[0]));
     expect(&pair, "behind", FROM_ZERO, Some(Side::Remote));
+}
+
+/// Whom a configuration takes in has promised it, or was a member before.
+#[test]
+fn nobody_is_admitted_without_a_promise() {
+    let mut pair = dropped();
+    pair.1.configuration = pair.0.configuration;
+    pair.1.disk_state = DiskState::Outdated;
+    pair.0.configuration = configuration(3, 2, Some(0), &[0, 1]);
+    expect(&pair, "behind-member", Verdict::Idle, None);
+    // It has promised, and has heard since from a third replica that it was dropped again.
+    pair.1.pending_admission = Some((3, generation(2)));
+    pair.1.configuration = configuration(4, 4, Some(2), &[2]);
+    expect(&pair, "no-member", Verdict::Idle, Some(Side::Local));
 }
 
 /// The promise of a side that was given up, or that had lost its metadata, is as good as any.

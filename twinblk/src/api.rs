@@ -184,7 +184,10 @@ pub(crate) enum Action {
         dry_run: bool,
     },
     /// Make new metadata for a data file that has lost its own.
-    Adopt,
+    Adopt {
+        /// There is no better copy: the volume begins anew with this one.
+        only_copy: bool,
+    },
     /// Make it larger.
     Grow {
         /// The new size.

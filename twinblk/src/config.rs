@@ -3,7 +3,7 @@
 
 mod values;
 
-pub(crate) use values::{Address, NbdAddress};
+pub(crate) use values::{Address, name_complaint};
 
 use crate::failure::{Context, Failure};
 use crate::units::Size;
@@ -15,12 +15,14 @@ use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 use toml::Spanned;
-use values::{Named, Sized, one_or_more};
+use values::{Named, NbdListen, Sized, one_or_more};
 
 /// Where the daemon looks for its configuration by default.
 pub(crate) const CONFIG_PATH: &str = "/etc/twinblk/twinblk.toml";
 /// Where the cluster key lies by default.
 pub(crate) const KEY_PATH: &str = "/etc/twinblk/cluster.key";
+/// Where NBD clients connect to by default.
+const NBD_PATH: &str = "/run/twinblk/nbd.sock";
 /// Where the admin socket lies by default.
 pub(crate) const ADMIN_PATH: &str = "/run/twinblk/admin.sock";
 
@@ -44,7 +46,7 @@ pub(crate) struct Config {
     /// Where peers connect to.
     pub(crate) listen: Address,
     /// Where NBD clients connect to.
-    pub(crate) nbd: Vec<NbdAddress>,
+    pub(crate) nbd: Vec<nbd_server::listener::Address>,
     /// The admin socket.
     pub(crate) admin: PathBuf,
     /// The other nodes.
@@ -86,7 +88,7 @@ struct NodeSection {
     state_dir: PathBuf,
     listen: Address,
     #[serde(deserialize_with = "one_or_more")]
-    nbd: Vec<NbdAddress>,
+    nbd: Vec<NbdListen>,
     admin: PathBuf,
 }
 
@@ -96,7 +98,9 @@ impl Default for NodeSection {
             name: None,
             state_dir: "/var/lib/twinblk".into(),
             listen: Address::any(7788),
-            nbd: vec![NbdAddress::Unix("/run/twinblk/nbd.sock".into())],
+            nbd: vec![NbdListen(nbd_server::listener::Address::Unix(
+                NBD_PATH.into(),
+            ))],
             admin: ADMIN_PATH.into(),
         }
     }
@@ -236,7 +240,7 @@ impl File {
             name,
             state_dir: self.node.state_dir,
             listen: self.node.listen,
-            nbd: self.node.nbd,
+            nbd: self.node.nbd.into_iter().map(|listen| listen.0).collect(),
             admin: self.node.admin,
             peers,
             key_file: self.security.key_file,

@@ -1,16 +1,44 @@
 //! `twinblk`: a volume that two machines keep identical, served over NBD.
 #![forbid(unsafe_code)]
 
+mod actions;
+mod admin;
 mod api;
 mod as_text;
+mod backoff;
+mod cli;
+mod client;
+mod commands;
 mod config;
+mod control;
+mod daemon;
+mod demo;
 mod event_log;
+mod exports;
 mod failure;
 mod files;
+mod handlers;
+mod happenings;
 mod hexadecimal;
 mod key;
+mod link;
+mod links;
+mod nodes;
 mod registry;
+mod serve;
 mod units;
 mod view;
+mod volumes;
 
-fn main() {}
+use clap::Parser;
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    match commands::run(cli::Cli::parse()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            eprintln!("twinblk: {failure}");
+            ExitCode::from(failure.exit_code())
+        }
+    }
+}

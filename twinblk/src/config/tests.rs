@@ -1,4 +1,5 @@
-use super::{Config, NbdAddress};
+use super::Config;
+use nbd_server::listener::Address;
 use std::path::Path;
 use std::time::Duration;
 
@@ -37,7 +38,7 @@ fn a_good_file_is_read_with_defaults() {
     assert_eq!(config.name.as_str(), "alpha");
     assert_eq!(config.listen.as_str(), "0.0.0.0:7788");
     assert_eq!(config.state_dir, Path::new("/var/lib/twinblk"));
-    assert_eq!(config.nbd[0], NbdAddress::Unix("/run/a.sock".into()));
+    assert_eq!(config.nbd[0], Address::Unix("/run/a.sock".into()));
     assert_eq!(config.peers[1].addresses.len(), 2);
     assert_eq!(config.lease, Duration::from_millis(500));
     assert_eq!(config.arena_bytes, 8 << 20);
@@ -60,15 +61,11 @@ fn complaints_name_file_line_and_remedy() {
             3,
             "write HOST:PORT",
         ),
-        (
-            "[node]\nname = \"a\"\nnbd = \"unix:relative\"\n",
-            3,
-            "unix:/PATH",
-        ),
+        ("[node]\nname = \"a\"\nnbd = \"unix\"\n", 3, "unix:/path"),
         (
             "[node]\nname = \"a\"\nnbd = [\"unix:/a\", \"b\"]\n",
             3,
-            "`b` is no NBD address",
+            "\"b\" is no address",
         ),
         (
             "[node]\nname = \"a\"\n[[peer]]\nname = \"b\"\n",

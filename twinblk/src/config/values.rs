@@ -6,7 +6,6 @@ use serde::de::value::{SeqAccessDeserializer, StrDeserializer};
 use serde::de::{Deserialize, Deserializer, SeqAccess, Visitor};
 use std::fmt;
 use std::marker::PhantomData;
-use std::path::PathBuf;
 
 /// A node's name.
 #[derive(serde::Deserialize)]
@@ -79,28 +78,17 @@ impl fmt::Display for Address {
 }
 
 /// Where NBD clients connect to.
-#[derive(Clone, PartialEq, Eq, Debug, serde::Deserialize)]
+#[derive(serde::Deserialize)]
 #[serde(try_from = "String")]
-pub(crate) enum NbdAddress {
-    /// A unix socket.
-    Unix(PathBuf),
-    /// A host and a port.
-    Tcp(Address),
-}
+pub(super) struct NbdListen(pub(super) nbd_server::listener::Address);
 
-impl TryFrom<String> for NbdAddress {
+impl TryFrom<String> for NbdListen {
     type Error = String;
 
-    fn try_from(text: String) -> Result<NbdAddress, String> {
-        if let Some(address) = text.strip_prefix("tcp:") {
-            return Address::try_from(address.to_owned()).map(NbdAddress::Tcp);
-        }
-        match text.strip_prefix("unix:") {
-            Some(path) if path.starts_with('/') => Ok(NbdAddress::Unix(path.into())),
-            _ => Err(format!(
-                "`{text}` is no NBD address: write unix:/PATH or tcp:HOST:PORT"
-            )),
-        }
+    fn try_from(text: String) -> Result<NbdListen, String> {
+        text.parse()
+            .map(NbdListen)
+            .map_err(|error: nbd_server::listener::AddressError| error.to_string())
     }
 }
 

@@ -1,0 +1,220 @@
+//! What can be typed about a volume that exists, carried out by the node that must.
+
+mod create;
+mod grow;
+mod remove;
+mod resolve;
+
+pub(crate) use create::create;
+
+use crate::api::{Action, Outcome};
+use crate::control::{Order, Request, Response};
+use crate::daemon::{Daemon, blocking};
+use crate::failure::Failure;
+use crate::happenings::Incident;
+use crate::registry::{Decision, Verdict};
+use crate::volumes::Hosted;
+use format::types::{Name, Slot};
+use replica::command::{Answer, Command};
+use std::sync::Arc;
+
+/// Does it. `passed_on` says that it was typed on another node, which took this one for the right
+/// one: it is not passed on again.
+pub(crate) async fn act(
+    daemon: &Arc<Daemon>,
+    hosted: &Arc<Hosted>,
+    action: Action,
+    passed_on: bool,
+) -> Result<Outcome, Failure> {
+    if !passed_on && let Some(node) = other_node(daemon, hosted, &action).await? {
+        let request = Request::Act {
+            volume: hosted.record.volume,
+            action,
+        };
+        return match daemon.ask(&node, request).await? {
+            Response::Outcome(outcome) => Ok(outcome),
+            other => Err(unexpected(&node, &other)),
+        };
+    }
+    let name = &hosted.record.name;
+    let own = &daemon.config.name;
+    match action {
+        Action::Promote { force } => {
+            hosted.command(Command::Promote { force }).await?;
+            Ok(Outcome::line(format!("{name}: {own} is the primary")))
+        }
+        Action::Demote => {
+            hosted.command(Command::Demote).await?;
+            Ok(Outcome::line(format!("{name}: no node is the primary")))
+        }
+        Action::Swap => {
+            hosted.command(Command::Swap).await?;
+            Ok(Outcome::line(format!("{name}: {own} is the primary")))
+        }
+        Action::Verify { repair } => verify(hosted, repair).await,
+        Action::Resync { full, to } => resync(daemon, hosted, full, to.as_deref()).await,
+        Action::Pause => {
+            hosted.command(Command::Pause(true)).await?;
+            Ok(Outcome::line(format!("{name}: resyncs are held back")))
+        }
+        Action::Resume => {
+            hosted.command(Command::Pause(false)).await?;
+            Ok(Outcome::line(format!("{name}: resyncs go on")))
+        }
+        Action::Resolve {
+            discard,
+            dry_run: true,
+        } => resolve::foretell(daemon, hosted, &discard).await,
+        Action::Resolve {
+            discard,
+            dry_run: false,
+        } => resolve::resolve(daemon, hosted, &discard).await,
+        Action::Adopt { only_copy } => adopt(daemon, hosted, only_copy).await,
+        Action::Grow { size_bytes } => grow::grow(daemon, hosted, size_bytes).await,
+        Action::Remove { keep_data } => remove::remove(daemon, hosted, keep_data).await,
+    }
+}
+
+/// The node that must do it, if that is another one and can be asked.
+async fn other_node(
+    daemon: &Daemon,
+    hosted: &Hosted,
+    action: &Action,
+) -> Result<Option<Name>, Failure> {
+    let Ok(status) = hosted.status().await else {
+        return Ok(None);
+    };
+    let own = hosted.record.slot;
+    let primary = status.replica.configuration.primary;
+    let slot = match action {
+        // The primary knows what its clients do, and drives the walks.
+        Action::Demote
+        | Action::Verify { .. }
+        | Action::Pause
+        | Action::Resume
+        | Action::Remove { .. } => primary.filter(|primary| *primary != own),
+        // A swap is done by the node that is to become the primary.
+        Action::Swap if primary == Some(own) => {
+            let mut others = hosted.record.others();
+            let other = others.next().map(|member| member.slot);
+            if other.is_none() || others.next().is_some() {
+                return Err(Failure::failed(
+                    "this node is the primary: type `volume swap` on the node that is to be it next",
+                ));
+            }
+            other
+        }
+        _ => None,
+    };
+    let member = slot.and_then(|slot| hosted.record.members.iter().find(|one| one.slot == slot));
+    let node = member.map(|member| member.name.clone());
+    Ok(node.filter(|node| daemon.nodes.session(node).is_ok()))
+}
+
+async fn verify(hosted: &Hosted, repair: bool) -> Result<Outcome, Failure> {
+    let answer = hosted.command(Command::Verify { repair }).await?;
+    let Answer::Verified { blocks, differing } = answer else {
+        return Ok(Outcome::line(format!(
+            "{}: nothing was compared",
+            hosted.record.name
+        )));
+    };
+    let found = match (differing, repair) {
+        (0, _) => "all are equal".to_owned(),
+        (_, true) => format!("{differing} differed and are being copied from the primary"),
+        (_, false) => format!("{differing} differ: `volume verify --repair` copies the primary's"),
+    };
+    Ok(Outcome {
+        lines: vec![format!(
+            "{}: {blocks} blocks compared, {found}",
+            hosted.record.name
+        )],
+        blocks: Some(blocks),
+        differing: Some(differing),
+    })
+}
+
+async fn resync(
+    daemon: &Arc<Daemon>,
+    hosted: &Hosted,
+    full: bool,
+    to: Option<&str>,
+) -> Result<Outcome, Failure> {
+    let slot = to.map(|node| slot_of(hosted, node)).transpose()?;
+    let to_slot = slot.and_then(|slot| u8::try_from(slot.index()).ok());
+    let order = Order::Resync { full, to: to_slot };
+    let mut refusal = None;
+    let mut asked = Vec::new();
+    for member in &hosted.record.members {
+        let request = Request::Order {
+            volume: hosted.record.volume,
+            order,
+        };
+        match daemon.ask(&member.name, request).await {
+            Ok(_) => asked.push(member.name.to_string()),
+            Err(failure) => refusal = Some(failure),
+        }
+    }
+    match refusal {
+        // One side is enough: the other hears of it in the handshake.
+        Some(refusal) if asked.is_empty() => Err(refusal),
+        _ => Ok(Outcome::line(format!(
+            "{}: {} connect again",
+            hosted.record.name,
+            asked.join(" and ")
+        ))),
+    }
+}
+
+async fn adopt(daemon: &Arc<Daemon>, hosted: &Hosted, only_copy: bool) -> Result<Outcome, Failure> {
+    let volume = hosted.record.volume;
+    let volumes = daemon.clone();
+    let hosted = blocking(move || volumes.volumes.adopt(volume, only_copy)).await?;
+    hosted.volume()?;
+    daemon.links.keep(daemon, &hosted);
+    let name = &hosted.record.name;
+    daemon.incident(Incident::Adopted(name.clone()));
+    Ok(Outcome::line(format!(
+        "{name}: the data file has new metadata"
+    )))
+}
+
+/// Tells a node what was decided, and notes that it has heard it.
+pub(crate) async fn tell(
+    daemon: &Arc<Daemon>,
+    node: &Name,
+    decision: &Decision,
+) -> Result<(), Failure> {
+    let volume = decision.volume;
+    let request = match decision.verdict {
+        Verdict::Created => Request::Commit { volume },
+        Verdict::Removed { keep_data } => Request::Remove { volume, keep_data },
+    };
+    daemon.ask(node, request).await?;
+    let (daemon, node) = (daemon.clone(), node.clone());
+    blocking(move || daemon.volumes.registry.confirmed(volume, &node)).await
+}
+
+/// The slot of a node's replica.
+fn slot_of(hosted: &Hosted, node: &str) -> Result<Slot, Failure> {
+    let member = Name::new(node).and_then(|name| hosted.record.member(&name).cloned());
+    member.map(|member| member.slot).ok_or_else(|| {
+        let names: Vec<_> = hosted
+            .record
+            .members
+            .iter()
+            .map(|one| one.name.as_str())
+            .collect();
+        Failure::not_found(format!(
+            "volume {} has no replica on {node}: it has them on {}",
+            hosted.record.name,
+            names.join(" and ")
+        ))
+    })
+}
+
+fn unexpected(node: &Name, response: &Response) -> Failure {
+    Failure::failed(format!(
+        "{node} gave an answer to another question: {response:?}"
+    ))
+}

@@ -1,0 +1,187 @@
+//! The admin API: HTTP and JSON on a unix socket.
+//!
+//! ```text
+//! GET  /v1/nodes                          [NodeView]
+//! GET  /v1/volumes                        [VolumeView]
+//! POST /v1/volumes            CreateRequest -> Outcome
+//! GET  /v1/volumes/NAME                   VolumeView
+//! POST /v1/volumes/NAME              Action -> Outcome
+//! GET  /v1/events?after=ID&follow=BOOL    EventView, one a line
+//! ```
+//!
+//! What was not done is answered with a [`Failure`].
+
+use crate::actions;
+use crate::api::{Action, CreateRequest, NodeView, Outcome, VolumeView};
+use crate::daemon::Daemon;
+use crate::failure::{Context, Failure, FailureKind};
+use axum::body::{Body, Bytes};
+use axum::extract::rejection::JsonRejection;
+use axum::extract::{Path, Query, State};
+use axum::http::{StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use axum::routing::get;
+use axum::{Json, Router};
+use http_body_util::channel::{Channel, Sender};
+use serde::Deserialize;
+use std::os::unix::fs::{FileTypeExt, PermissionsExt};
+use std::sync::Arc;
+use tokio::net::{UnixListener, UnixStream};
+use tokio::sync::watch;
+
+/// Events that are read ahead of a slow reader.
+const LINES_AHEAD: usize = 16;
+/// Who may use the admin socket: its owner and its group.
+const SOCKET_MODE: u32 = 0o660;
+
+impl IntoResponse for Failure {
+    fn into_response(self) -> Response {
+        let status = match self.kind {
+            FailureKind::Usage => StatusCode::BAD_REQUEST,
+            FailureKind::NotFound => StatusCode::NOT_FOUND,
+            FailureKind::Failed => StatusCode::CONFLICT,
+            FailureKind::ProtectsData => StatusCode::PRECONDITION_FAILED,
+        };
+        (status, Json(self)).into_response()
+    }
+}
+
+/// Begins to listen, in the place of a daemon that was killed.
+pub(crate) async fn bind(path: &std::path::Path) -> Result<UnixListener, Failure> {
+    let doing = || format!("cannot listen on {}", path.display());
+    if let Some(folder) = path.parent() {
+        std::fs::create_dir_all(folder).context(doing)?;
+    }
+    match std::fs::symlink_metadata(path) {
+        Ok(metadata) if !metadata.file_type().is_socket() => {
+            return Err(Failure::failed(format!(
+                "{}: it exists and is no socket",
+                doing()
+            )));
+        }
+        Ok(_) if UnixStream::connect(path).await.is_ok() => {
+            return Err(Failure::failed(format!(
+                "{}: another process does",
+                doing()
+            )));
+        }
+        Ok(_) => std::fs::remove_file(path).context(doing)?,
+        Err(_) => {}
+    }
+    let listener = UnixListener::bind(path).context(doing)?;
+    std::fs::set_permissions(path, PermissionsExt::from_mode(SOCKET_MODE)).context(doing)?;
+    Ok(listener)
+}
+
+/// Serves until `stop` turns true.
+pub(crate) async fn serve(
+    daemon: Arc<Daemon>,
+    listener: UnixListener,
+    mut stop: watch::Receiver<bool>,
+) {
+    let routes = Router::new()
+        .route("/v1/nodes", get(nodes))
+        .route("/v1/volumes", get(volumes).post(create))
+        .route("/v1/volumes/{name}", get(volume).post(act))
+        .route("/v1/events", get(events))
+        .with_state(daemon);
+    let served = async { axum::serve(listener, routes).await };
+    tokio::select! {
+        served = served => if let Err(error) = served {
+            tracing::error!("the admin socket has failed: {error}");
+        },
+        _ = stop.wait_for(|stopped| *stopped) => {}
+    }
+}
+
+async fn nodes(State(daemon): State<Arc<Daemon>>) -> Json<Vec<NodeView>> {
+    Json(daemon.show_nodes())
+}
+
+async fn volumes(State(daemon): State<Arc<Daemon>>) -> Json<Vec<VolumeView>> {
+    let mut views = Vec::new();
+    for hosted in daemon.volumes.all() {
+        views.push(daemon.show(&hosted).await);
+    }
+    Json(views)
+}
+
+async fn volume(
+    State(daemon): State<Arc<Daemon>>,
+    Path(name): Path<String>,
+) -> Result<Json<VolumeView>, Failure> {
+    let hosted = daemon.volumes.named(&name)?;
+    Ok(Json(daemon.show(&hosted).await))
+}
+
+async fn create(
+    State(daemon): State<Arc<Daemon>>,
+    request: Result<Json<CreateRequest>, JsonRejection>,
+) -> Result<Json<Outcome>, Failure> {
+    let Json(request) = request.map_err(|rejection| Failure::usage(rejection.body_text()))?;
+    to_its_end(async move { actions::create(&daemon, request).await })
+        .await
+        .map(Json)
+}
+
+async fn act(
+    State(daemon): State<Arc<Daemon>>,
+    Path(name): Path<String>,
+    action: Result<Json<Action>, JsonRejection>,
+) -> Result<Json<Outcome>, Failure> {
+    let Json(action) = action.map_err(|rejection| Failure::usage(rejection.body_text()))?;
+    let hosted = daemon.volumes.named(&name)?;
+    to_its_end(async move { actions::act(&daemon, &hosted, action, false).await })
+        .await
+        .map(Json)
+}
+
+/// What has begun is not cut short because the one who typed it has gone.
+async fn to_its_end(
+    work: impl Future<Output = Result<Outcome, Failure>> + Send + 'static,
+) -> Result<Outcome, Failure> {
+    tokio::spawn(work)
+        .await
+        .context(|| "the work has been cut short".to_owned())?
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct EventsQuery {
+    #[serde(default)]
+    after: u64,
+    #[serde(default)]
+    follow: bool,
+}
+
+async fn events(State(daemon): State<Arc<Daemon>>, Query(query): Query<EventsQuery>) -> Response {
+    let (sender, body) = Channel::<Bytes>::new(LINES_AHEAD);
+    tokio::spawn(send_events(daemon, query, sender));
+    (
+        [(header::CONTENT_TYPE, "application/x-ndjson")],
+        Body::new(body),
+    )
+        .into_response()
+}
+
+/// Sends events, and where asked to waits for more until the reader has gone.
+async fn send_events(daemon: Arc<Daemon>, query: EventsQuery, mut to: Sender<Bytes>) {
+    let mut newest = daemon.events.follow();
+    let mut after = query.after;
+    loop {
+        newest.mark_unchanged();
+        for event in daemon.events.after(after) {
+            after = event.id;
+            let Ok(mut line) = serde_json::to_vec(&event) else {
+                return;
+            };
+            line.push(b'\n');
+            if to.send_data(line.into()).await.is_err() {
+                return;
+            }
+        }
+        if !query.follow || newest.changed().await.is_err() {
+            return;
+        }
+    }
+}

@@ -1,0 +1,56 @@
+//! How long to wait before something is tried again.
+
+use std::time::Duration;
+
+const FIRST: Duration = Duration::from_millis(10);
+const LONGEST: Duration = Duration::from_secs(2);
+
+/// Doubles from attempt to attempt, with a part left to chance, so that two nodes that fail
+/// together do not meet again and again.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Backoff {
+    next: Duration,
+}
+
+impl Default for Backoff {
+    fn default() -> Self {
+        Backoff { next: FIRST }
+    }
+}
+
+impl Backoff {
+    /// Waits.
+    pub(crate) async fn rest(&mut self) {
+        let pause = self.pause();
+        tokio::time::sleep(pause).await;
+    }
+
+    /// From half of the whole to the whole.
+    fn pause(&mut self) -> Duration {
+        let whole = self.next;
+        self.next = (whole * 2).min(LONGEST);
+        // Without randomness the whole is still a pause.
+        let chance = crate::hexadecimal::random::<1>().map_or(u8::MAX, |[byte]| byte);
+        whole / 2 + whole / 2 * u32::from(chance) / u32::from(u8::MAX)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Backoff, FIRST, LONGEST};
+
+    #[test]
+    fn pauses_double_up_to_a_bound() {
+        let mut backoff = Backoff::default();
+        let mut whole = FIRST;
+        for _ in 0..20 {
+            let pause = backoff.pause();
+            assert!(
+                whole / 2 <= pause && pause <= whole,
+                "{pause:?} of {whole:?}"
+            );
+            whole = (whole * 2).min(LONGEST);
+        }
+        assert_eq!(whole, LONGEST);
+    }
+}

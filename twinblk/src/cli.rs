@@ -1,0 +1,237 @@
+//! The command line: what can be typed.
+
+use crate::api::Action;
+use crate::config::{CONFIG_PATH, KEY_PATH, name_complaint};
+use crate::failure::Failure;
+use crate::units::Size;
+use clap::{Args, Parser, Subcommand};
+use format::types::Name;
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// Keeps volumes identical on two machines and serves them over NBD.
+#[derive(Debug, Parser)]
+#[command(name = "twinblk", version, about, max_term_width = 100)]
+pub(crate) struct Cli {
+    /// The admin socket of the daemon to talk to
+    #[arg(long, global = true, env = "TWINBLK_ADMIN", value_name = "SOCKET",
+          default_value = crate::config::ADMIN_PATH)]
+    pub(crate) admin: PathBuf,
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Show the whole story on this machine: mirror, lose a node, fail over, fail back
+    Demo,
+    /// Run the daemon
+    Serve {
+        /// The configuration file
+        #[arg(long, value_name = "FILE", default_value = CONFIG_PATH)]
+        config: PathBuf,
+    },
+    /// Work with the cluster key
+    #[command(subcommand)]
+    Key(KeyCommand),
+    /// Work with nodes
+    #[command(subcommand)]
+    Node(NodeCommand),
+    /// Work with volumes
+    #[command(subcommand)]
+    Volume(VolumeCommand),
+    /// Show what has happened on this node
+    Events {
+        /// Go on with what happens from now on
+        #[arg(long)]
+        follow: bool,
+        #[command(flatten)]
+        output: Output,
+    },
+}
+
+/// `twinblk key`.
+#[derive(Debug, Subcommand)]
+pub(crate) enum KeyCommand {
+    /// Make a new cluster key; a file that exists is not overwritten
+    New {
+        /// Where
+        #[arg(default_value = KEY_PATH)]
+        file: PathBuf,
+    },
+}
+
+/// `twinblk node`.
+#[derive(Debug, Subcommand)]
+pub(crate) enum NodeCommand {
+    /// List this node and those it knows
+    Ls {
+        #[command(flatten)]
+        output: Output,
+        /// Print ids only
+        #[arg(long, conflicts_with = "json")]
+        quiet: bool,
+    },
+}
+
+/// How to print.
+#[derive(Clone, Copy, Debug, Args)]
+pub(crate) struct Output {
+    /// Print JSON
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// `twinblk volume`.
+#[derive(Debug, Subcommand)]
+pub(crate) enum VolumeCommand {
+    /// Create a volume; this node becomes its primary
+    Create {
+        #[arg(value_parser = name)]
+        name: Name,
+        /// Its size, as in 10G
+        #[arg(long)]
+        size: Size,
+        /// The nodes that keep a copy; by default both of two
+        #[arg(long, value_name = "NODE,NODE", value_delimiter = ',', value_parser = name)]
+        replicas: Vec<Name>,
+        /// A data file or block device of a node, in the place of one in its state folder; repeatable
+        #[arg(long, value_name = "NODE=PATH", value_parser = backing)]
+        backing: Vec<(String, PathBuf)>,
+    },
+    /// List the volumes of this node
+    Ls {
+        #[command(flatten)]
+        output: Output,
+        /// Print ids only
+        #[arg(long, conflicts_with = "json")]
+        quiet: bool,
+    },
+    /// Show one volume, or all, in full
+    Status {
+        name: Option<String>,
+        #[command(flatten)]
+        output: Output,
+    },
+    /// Wait until a volume is in a state
+    Wait {
+        name: String,
+        /// The state's first word: Protected, Resync, Alone, SplitBrain, Stopped, Waiting
+        #[arg(long, default_value = "Protected")]
+        state: String,
+        /// Give up after this long, as in 60s
+        #[arg(long, value_parser = humantime::parse_duration)]
+        timeout: Option<Duration>,
+    },
+    /// Compare the replicas, block by block
+    Verify {
+        name: String,
+        /// Copy the primary's blocks over those that differ
+        #[arg(long)]
+        repair: bool,
+        #[command(flatten)]
+        output: Output,
+    },
+    #[command(flatten)]
+    Act(ActCommand),
+}
+
+/// What is told to a volume that exists, and answered in words.
+#[derive(Debug, Subcommand)]
+pub(crate) enum ActCommand {
+    /// Make this node the primary
+    Promote {
+        name: String,
+        /// Although the primary cannot be asked: it must be known to be dead
+        #[arg(long)]
+        force: bool,
+    },
+    /// Have no primary
+    Demote { name: String },
+    /// Have primary and secondary change places
+    Swap { name: String },
+    /// Bring replicas up to date again
+    Resync {
+        name: String,
+        /// Compare everything, not only what is marked
+        #[arg(long)]
+        full: bool,
+        /// Only the replica on this node
+        #[arg(long, value_name = "NODE")]
+        to: Option<String>,
+    },
+    /// Hold resyncs back
+    Pause { name: String },
+    /// Let resyncs go on
+    Resume { name: String },
+    /// Heal a split brain by giving one side up
+    Resolve {
+        name: String,
+        /// The node whose changes since the split are given up
+        #[arg(long, value_name = "NODE")]
+        discard: String,
+        /// Only say what each choice loses
+        #[arg(long)]
+        dry_run: bool,
+    },
+    /// Make new metadata for a data file of this node that has lost its own
+    Adopt {
+        name: String,
+        /// No other node has a good copy: the volume begins anew with this file
+        #[arg(long)]
+        only_copy: bool,
+    },
+    /// Make a volume larger
+    Grow {
+        name: String,
+        /// The new size, as in 20G
+        #[arg(long)]
+        size: Size,
+    },
+    /// Remove a volume on all its nodes
+    Rm {
+        name: String,
+        /// Leave the data files where they are
+        #[arg(long)]
+        keep_data: bool,
+    },
+}
+
+impl ActCommand {
+    /// The volume, and what to do to it.
+    pub(crate) fn action(self) -> (String, Action) {
+        match self {
+            ActCommand::Promote { name, force } => (name, Action::Promote { force }),
+            ActCommand::Demote { name } => (name, Action::Demote),
+            ActCommand::Swap { name } => (name, Action::Swap),
+            ActCommand::Resync { name, full, to } => (name, Action::Resync { full, to }),
+            ActCommand::Pause { name } => (name, Action::Pause),
+            ActCommand::Resume { name } => (name, Action::Resume),
+            ActCommand::Resolve {
+                name,
+                discard,
+                dry_run,
+            } => (name, Action::Resolve { discard, dry_run }),
+            ActCommand::Adopt { name, only_copy } => (name, Action::Adopt { only_copy }),
+            ActCommand::Grow { name, size } => (name, Action::Grow { size_bytes: size.0 }),
+            ActCommand::Rm { name, keep_data } => (name, Action::Remove { keep_data }),
+        }
+    }
+}
+
+fn name(text: &str) -> Result<Name, Failure> {
+    Name::new(text).ok_or_else(|| Failure::usage(name_complaint(text)))
+}
+
+fn backing(text: &str) -> Result<(String, PathBuf), Failure> {
+    match text.split_once('=') {
+        Some((node, path)) if !node.is_empty() && path.starts_with('/') => {
+            Ok((node.to_owned(), path.into()))
+        }
+        _ => Err(Failure::usage(format!("`{text}` is not NODE=/PATH"))),
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,151 @@
+//! The asking end of the admin API.
+
+use crate::api::{Action, CreateRequest, NodeView, Outcome, VolumeView};
+use crate::event_log::EventView;
+use crate::failure::{Context, Failure};
+use http_body_util::{BodyExt, Full};
+use hyper::body::{Bytes, Incoming};
+use hyper::{Method, Request, Response, header};
+use hyper_util::rt::TokioIo;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use std::path::PathBuf;
+use tokio::net::UnixStream;
+
+/// A daemon, by its admin socket.
+#[derive(Clone, Debug)]
+pub(crate) struct Client {
+    socket: PathBuf,
+}
+
+impl Client {
+    /// The daemon that listens there.
+    pub(crate) fn new(socket: PathBuf) -> Client {
+        Client { socket }
+    }
+
+    /// Every node.
+    pub(crate) async fn nodes(&self) -> Result<Vec<NodeView>, Failure> {
+        self.call(Method::GET, "/v1/nodes", None::<&()>).await
+    }
+
+    /// Every volume.
+    pub(crate) async fn volumes(&self) -> Result<Vec<VolumeView>, Failure> {
+        self.call(Method::GET, "/v1/volumes", None::<&()>).await
+    }
+
+    /// One volume.
+    pub(crate) async fn volume(&self, name: &str) -> Result<VolumeView, Failure> {
+        self.call(Method::GET, &volume_path(name)?, None::<&()>)
+            .await
+    }
+
+    /// Creates a volume.
+    pub(crate) async fn create(&self, request: &CreateRequest) -> Result<Outcome, Failure> {
+        self.call(Method::POST, "/v1/volumes", Some(request)).await
+    }
+
+    /// Does something to a volume.
+    pub(crate) async fn act(&self, name: &str, action: &Action) -> Result<Outcome, Failure> {
+        self.call(Method::POST, &volume_path(name)?, Some(action))
+            .await
+    }
+
+    /// Shows each event to `see`, and with `follow` waits for more.
+    pub(crate) async fn events(
+        &self,
+        follow: bool,
+        mut see: impl FnMut(EventView, &str),
+    ) -> Result<(), Failure> {
+        let path = format!("/v1/events?follow={follow}");
+        let mut body = self
+            .send(Method::GET, &path, None::<&()>)
+            .await?
+            .into_body();
+        let mut text = Vec::new();
+        while let Some(frame) = body.frame().await {
+            let frame = frame.context(|| self.broken())?;
+            text.extend_from_slice(frame.data_ref().map_or(&[][..], |data| data));
+            while let Some(end) = text.iter().position(|byte| *byte == b'\n') {
+                let line: Vec<u8> = text.drain(..=end).collect();
+                let event = serde_json::from_slice(&line).context(|| self.broken())?;
+                see(event, String::from_utf8_lossy(&line).trim_end());
+            }
+        }
+        Ok(())
+    }
+
+    async fn call<T: DeserializeOwned>(
+        &self,
+        method: Method,
+        path: &str,
+        body: Option<&impl Serialize>,
+    ) -> Result<T, Failure> {
+        let response = self.send(method, path, body).await?;
+        let collected = response
+            .into_body()
+            .collect()
+            .await
+            .context(|| self.broken())?;
+        serde_json::from_slice(&collected.to_bytes()).context(|| self.broken())
+    }
+
+    async fn send(
+        &self,
+        method: Method,
+        path: &str,
+        body: Option<&impl Serialize>,
+    ) -> Result<Response<Incoming>, Failure> {
+        let shown = self.socket.display();
+        let stream = UnixStream::connect(&self.socket).await.map_err(|error| {
+            Failure::failed(format!(
+                "no daemon answers on {shown} ({error}): start `twinblk serve`, or name its socket with \
+                 --admin"
+            ))
+        })?;
+        let handshake = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await;
+        let (mut sender, connection) = handshake.context(|| self.broken())?;
+        // It ends with the response or with the daemon; either is seen below.
+        tokio::spawn(connection);
+        let text = body
+            .map(serde_json::to_vec)
+            .transpose()
+            .context(|| self.broken())?;
+        let request = Request::builder()
+            .method(method)
+            .uri(path)
+            .header(header::HOST, "twinblk")
+            .header(header::CONTENT_TYPE, "application/json")
+            .body(Full::new(Bytes::from(text.unwrap_or_default())))
+            .context(|| self.broken())?;
+        let response = sender
+            .send_request(request)
+            .await
+            .context(|| self.broken())?;
+        if response.status().is_success() {
+            return Ok(response);
+        }
+        let status = response.status();
+        let collected = response
+            .into_body()
+            .collect()
+            .await
+            .context(|| self.broken())?
+            .to_bytes();
+        Err(serde_json::from_slice(&collected).unwrap_or_else(|_| {
+            let text = String::from_utf8_lossy(&collected);
+            Failure::failed(format!("{}: {status} {text}", self.broken()))
+        }))
+    }
+
+    fn broken(&self) -> String {
+        format!("the daemon on {} gave no answer", self.socket.display())
+    }
+}
+
+/// A name that is none must not become another path.
+fn volume_path(name: &str) -> Result<String, Failure> {
+    let name = format::types::Name::new(name)
+        .ok_or_else(|| Failure::usage(crate::config::name_complaint(name)))?;
+    Ok(format!("/v1/volumes/{name}"))
+}

@@ -1,0 +1,149 @@
+//! What is typed, carried out: the daemon is asked, and its answer printed.
+
+mod tables;
+pub(crate) use tables::receipt_line;
+mod waiting;
+
+use crate::api::{Action, CreateRequest, Outcome};
+use crate::cli::{Cli, Command, KeyCommand, NodeCommand, VolumeCommand};
+use crate::client::Client;
+use crate::failure::{Context, Failure};
+use crate::key::ClusterKey;
+use crate::{demo, serve};
+use serde::Serialize;
+
+/// Does what was typed.
+pub(crate) fn run(cli: Cli) -> Result<(), Failure> {
+    let client = Client::new(cli.admin);
+    match cli.command {
+        Command::Demo => on_runtime(demo::run()),
+        Command::Serve { config } => serve::run(&config),
+        Command::Key(KeyCommand::New { file }) => {
+            ClusterKey::create(&file)?;
+            println!("{}: copy it to every node, mode 0600", file.display());
+            Ok(())
+        }
+        Command::Node(command) => on_runtime(node(&client, command)),
+        Command::Volume(command) => on_runtime(volume(&client, command)),
+        Command::Events { follow, output } => on_runtime(client.events(follow, |event, line| {
+            if output.json {
+                println!("{line}");
+            } else {
+                println!("{}", tables::event(&event));
+            }
+        })),
+    }
+}
+
+fn on_runtime(work: impl Future<Output = Result<(), Failure>>) -> Result<(), Failure> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build();
+    runtime
+        .context(|| "cannot start".to_owned())?
+        .block_on(work)
+}
+
+async fn node(client: &Client, command: NodeCommand) -> Result<(), Failure> {
+    let NodeCommand::Ls { output, quiet } = command;
+    let nodes = client.nodes().await?;
+    if quiet {
+        nodes
+            .iter()
+            .filter_map(|node| node.id.as_ref())
+            .for_each(|id| println!("{id}"));
+        Ok(())
+    } else if output.json {
+        json(&nodes)
+    } else {
+        println!("{}", tables::nodes(&nodes));
+        Ok(())
+    }
+}
+
+async fn volume(client: &Client, command: VolumeCommand) -> Result<(), Failure> {
+    match command {
+        VolumeCommand::Create {
+            name,
+            size,
+            replicas,
+            backing,
+        } => {
+            let backing = backing.into_iter().collect();
+            let request = CreateRequest {
+                name,
+                size_bytes: size.0,
+                replicas,
+                backing,
+            };
+            print(&client.create(&request).await?);
+            Ok(())
+        }
+        VolumeCommand::Ls { output, quiet } => {
+            let volumes = client.volumes().await?;
+            if quiet {
+                volumes.iter().for_each(|volume| println!("{}", volume.id));
+            } else if output.json {
+                json(&volumes)?;
+            } else {
+                println!("{}", tables::volumes(&volumes));
+            }
+            Ok(())
+        }
+        VolumeCommand::Status {
+            name: Some(name),
+            output,
+        } => {
+            let volume = client.volume(&name).await?;
+            if output.json {
+                return json(&volume);
+            }
+            print!("{}", tables::volume(&volume));
+            Ok(())
+        }
+        VolumeCommand::Status { name: None, output } => {
+            let volumes = client.volumes().await?;
+            if output.json {
+                return json(&volumes);
+            }
+            volumes
+                .iter()
+                .for_each(|volume| print!("{}", tables::volume(volume)));
+            Ok(())
+        }
+        VolumeCommand::Wait {
+            name,
+            state,
+            timeout,
+        } => waiting::wait(client, &name, &state, timeout).await,
+        VolumeCommand::Verify {
+            name,
+            repair,
+            output,
+        } => {
+            let action = Action::Verify { repair };
+            let verify = client.act(&name, &action);
+            let outcome = waiting::with_progress(client, &name, verify).await?;
+            if output.json {
+                return json(&outcome);
+            }
+            print(&outcome);
+            Ok(())
+        }
+        VolumeCommand::Act(command) => {
+            let (name, action) = command.action();
+            print(&client.act(&name, &action).await?);
+            Ok(())
+        }
+    }
+}
+
+fn print(outcome: &Outcome) {
+    outcome.lines.iter().for_each(|line| println!("{line}"));
+}
+
+fn json(value: &impl Serialize) -> Result<(), Failure> {
+    let text = serde_json::to_string_pretty(value).context(|| "cannot print".to_owned())?;
+    println!("{text}");
+    Ok(())
+}

@@ -1,0 +1,201 @@
+//! What the daemon tells, as tables and lines for a person.
+
+use crate::api::{NodeView, ReplicaView, VolumeView};
+use crate::event_log::EventView;
+use crate::units::Size;
+use comfy_table::{CellAlignment, Table, presets};
+use std::fmt::Write;
+
+fn table(header: &[&str], right_aligned: &[usize]) -> Table {
+    let mut table = Table::new();
+    table.load_preset(presets::NOTHING).set_header(header);
+    for (index, column) in table.column_iter_mut().enumerate() {
+        column.set_padding((0, 2));
+        if right_aligned.contains(&index) {
+            column.set_cell_alignment(CellAlignment::Right);
+        }
+    }
+    table
+}
+
+fn text(table: &Table) -> String {
+    let lines: Vec<String> = table
+        .lines()
+        .map(|line| line.trim_end().to_owned())
+        .collect();
+    lines.join("\n")
+}
+
+/// `node ls`.
+pub(super) fn nodes(nodes: &[NodeView]) -> String {
+    let mut table = table(&["NODE", "ADDRESSES", "STATE", "REASON"], &[]);
+    for node in nodes {
+        table.add_row([
+            node.name.as_str(),
+            &node.addresses.join(", "),
+            &node.state,
+            node.reason.as_deref().unwrap_or(""),
+        ]);
+    }
+    text(&table)
+}
+
+/// `volume ls`.
+pub(super) fn volumes(volumes: &[VolumeView]) -> String {
+    let header = [
+        "VOLUME",
+        "SIZE",
+        "PRIMARY",
+        "REPLICAS",
+        "STATE",
+        "OUT OF SYNC",
+    ];
+    let mut table = table(&header, &[1, 5]);
+    for volume in volumes {
+        let show = |replica: &ReplicaView| format!("{} {}", replica.node, replica.disk_state);
+        table.add_row([
+            volume.name.clone(),
+            Size(volume.size_bytes).to_string(),
+            volume.primary.clone().unwrap_or_else(|| "-".to_owned()),
+            volume
+                .replicas
+                .iter()
+                .map(show)
+                .collect::<Vec<_>>()
+                .join(", "),
+            state(volume),
+            Size(out_of_sync(volume)).to_string(),
+        ]);
+    }
+    text(&table)
+}
+
+/// The state's words, and how much longer it takes.
+fn state(volume: &VolumeView) -> String {
+    let left = volume
+        .resync
+        .as_ref()
+        .and_then(|resync| resync.seconds_left);
+    match left.filter(|_| volume.state.starts_with("Resync")) {
+        Some(seconds) => format!("{}, {seconds} s left", volume.state),
+        None => volume.state.clone(),
+    }
+}
+
+fn out_of_sync(volume: &VolumeView) -> u64 {
+    volume
+        .replicas
+        .iter()
+        .map(|replica| replica.out_of_sync_bytes)
+        .max()
+        .unwrap_or(0)
+}
+
+/// `volume status`.
+pub(super) fn volume(volume: &VolumeView) -> String {
+    let mut out = String::new();
+    // Writing to a string cannot fail.
+    let _ = write_volume(&mut out, volume);
+    out
+}
+
+fn write_volume(out: &mut String, volume: &VolumeView) -> std::fmt::Result {
+    let VolumeView {
+        name,
+        id,
+        role,
+        epoch,
+        ..
+    } = volume;
+    writeln!(
+        out,
+        "{name}  {}  {}",
+        Size(volume.size_bytes),
+        state(volume)
+    )?;
+    if let Some(reason) = &volume.reason {
+        writeln!(out, "  {reason}")?;
+    }
+    let primary = volume.primary.as_deref().unwrap_or("nobody");
+    writeln!(
+        out,
+        "  this node is {role}, the primary is {primary}; epoch {epoch}, id {id}"
+    )?;
+    for (set, words) in [
+        (
+            volume.suspect,
+            "acknowledged writes may be missing since a power cut",
+        ),
+        (volume.forced, "promoted by force, and not healed yet"),
+        (
+            volume.paused,
+            "resyncs are held back: `twinblk volume resume` lets them go on",
+        ),
+    ] {
+        if set {
+            writeln!(out, "  {words}")?;
+        }
+    }
+    let mut table = table(
+        &["  NODE", "DISK", "CONNECTION", "IN SYNC", "OUT OF SYNC"],
+        &[4],
+    );
+    for replica in &volume.replicas {
+        table.add_row([
+            format!("  {}", replica.node).as_str(),
+            &replica.disk_state,
+            &replica.connection_state,
+            if replica.in_sync { "yes" } else { "no" },
+            &Size(replica.out_of_sync_bytes).to_string(),
+        ]);
+    }
+    writeln!(out, "{}", text(&table))?;
+    if let Some(resync) = &volume.resync {
+        writeln!(
+            out,
+            "  {} with {}: {} of {}, {}/s, {} on the wire",
+            resync.direction,
+            resync.node,
+            Size(resync.bytes_done),
+            Size(resync.bytes_total),
+            Size(resync.rate_bytes_per_s),
+            Size(resync.bytes_on_wire)
+        )?;
+    }
+    if let Some(receipt) = &volume.last_receipt {
+        writeln!(out, "  last resync: {}", receipt_line(receipt))?;
+    }
+    if let Some(io) = &volume.io {
+        writeln!(
+            out,
+            "  {} clients; {} reads, {} writes, {} flushes; 50% within {} us, 99% within {} us",
+            io.clients, io.reads, io.writes, io.flushes, io.latency_p50_us, io.latency_p99_us
+        )?;
+    }
+    Ok(())
+}
+
+/// A receipt in one line.
+pub(crate) fn receipt_line(receipt: &crate::api::ReceiptView) -> String {
+    let felt = receipt.application_p99_us;
+    format!(
+        "{} blocks had changed, {} moved, {} on the wire, {} saved by hash, {:.2} s{}",
+        receipt.blocks_dirty,
+        Size(receipt.bytes_moved),
+        Size(receipt.bytes_on_wire),
+        Size(receipt.bytes_saved_by_hash),
+        receipt.seconds,
+        felt.map_or_else(String::new, |p99| format!(
+            ", 99% of requests within {p99} us"
+        ))
+    )
+}
+
+/// A line of `events`.
+pub(super) fn event(event: &EventView) -> String {
+    let volume = event.volume.as_deref().unwrap_or("-");
+    format!(
+        "{}  {}  {volume}  {}  {}",
+        event.at, event.node, event.name, event.text
+    )
+}

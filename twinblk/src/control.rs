@@ -1,0 +1,204 @@
+//! The control link: what nodes ask each other, and the one connection on which they do.
+
+mod session;
+
+pub(crate) use session::{Session, serve};
+
+use crate::api::{Action, Outcome, VolumeView};
+use crate::as_text;
+use crate::failure::{Context, Failure};
+use crate::registry::Record;
+use format::types::{Generation, Slot, VolumeId};
+use replica::command::Command;
+use serde::{Deserialize, Serialize};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+
+/// The longest message: a status of many replicas is a few KiB, sentences included.
+const MESSAGE_BYTES_MAX: u32 = 1 << 20;
+
+/// One message.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) enum Message {
+    /// The sender lives. Sent whenever nothing else has been for a while.
+    Alive,
+    /// Please do this.
+    Request {
+        /// Names the request in its answer.
+        id: u64,
+        /// What.
+        request: Request,
+    },
+    /// It has been done, or not.
+    Response {
+        /// Which.
+        id: u64,
+        /// How.
+        result: Result<Response, Failure>,
+    },
+}
+
+/// What one node asks another. Requests about volumes name them by id: a name used again is another volume.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) enum Request {
+    /// Make the files of a replica.
+    Prepare {
+        /// What to remember of it.
+        record: Record,
+        /// Its size.
+        size_bytes: u64,
+        /// The first generation.
+        #[serde(with = "as_text")]
+        generation: Generation,
+        /// The first primary.
+        #[serde(with = "as_text::slot")]
+        primary: Slot,
+    },
+    /// What was prepared is a replica now.
+    Commit {
+        /// Of which volume.
+        #[serde(with = "as_text")]
+        volume: VolumeId,
+    },
+    /// What was prepared is to vanish.
+    Abort {
+        /// Of which volume.
+        #[serde(with = "as_text")]
+        volume: VolumeId,
+    },
+    /// What has become of a volume that you had me prepare?
+    Fate {
+        /// Of which volume.
+        #[serde(with = "as_text")]
+        volume: VolumeId,
+    },
+    /// The volume has been removed.
+    Remove {
+        /// Which.
+        #[serde(with = "as_text")]
+        volume: VolumeId,
+        /// The data stays.
+        keep_data: bool,
+    },
+    /// Extend the files of the replica.
+    Extend {
+        /// Of which volume.
+        #[serde(with = "as_text")]
+        volume: VolumeId,
+        /// To how many bytes.
+        size_bytes: u64,
+    },
+    /// Have the replica carry this out.
+    Order {
+        /// Of which volume.
+        #[serde(with = "as_text")]
+        volume: VolumeId,
+        /// What.
+        order: Order,
+    },
+    /// Do what was typed on another node, as if it had been typed here.
+    Act {
+        /// To which volume.
+        #[serde(with = "as_text")]
+        volume: VolumeId,
+        /// What.
+        action: Action,
+    },
+    /// Show the replica.
+    Show {
+        /// Of which volume.
+        #[serde(with = "as_text")]
+        volume: VolumeId,
+    },
+}
+
+/// Commands of the core that one node gives to another's replica.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub(crate) enum Order {
+    /// [`Command::Grow`].
+    Grow {
+        /// The new size.
+        size_bytes: u64,
+    },
+    /// [`Command::Resync`].
+    Resync {
+        /// Compare everything.
+        full: bool,
+        /// Which slot's.
+        to: Option<u8>,
+    },
+    /// [`Command::Discard`].
+    Discard {
+        /// Whose side.
+        #[serde(with = "as_text::slot")]
+        slot: Slot,
+    },
+}
+
+impl From<Order> for Command {
+    fn from(order: Order) -> Command {
+        match order {
+            Order::Grow { size_bytes } => Command::Grow { size_bytes },
+            Order::Resync { full, to } => Command::Resync {
+                full,
+                to: to.and_then(Slot::new),
+            },
+            Order::Discard { slot } => Command::Discard { slot },
+        }
+    }
+}
+
+/// An answer.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+pub(crate) enum Response {
+    /// Done.
+    Done,
+    /// What has become of a volume: to [`Request::Fate`].
+    Fate(Fate),
+    /// To [`Request::Act`].
+    Outcome(Outcome),
+    /// To [`Request::Show`].
+    View(Box<VolumeView>),
+}
+
+/// What has become of a volume whose creation was prepared.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub(crate) enum Fate {
+    /// It exists.
+    Created,
+    /// It does not.
+    Undone,
+    /// Its creation goes on; the coordinator will tell.
+    Undecided,
+}
+
+/// Sends one message.
+async fn send(stream: &mut (impl AsyncWrite + Unpin), message: &Message) -> Result<(), Failure> {
+    let doing = || "sending".to_owned();
+    let text = serde_json::to_vec(message).context(doing)?;
+    let length = u32::try_from(text.len())
+        .ok()
+        .filter(|length| *length <= MESSAGE_BYTES_MAX);
+    let Some(length) = length else {
+        return Err(Failure::failed("sending: the message is too long"));
+    };
+    // One write, so that one packet carries it.
+    let frame = [&length.to_le_bytes()[..], &text].concat();
+    stream.write_all(&frame).await.context(doing)
+}
+
+/// Receives one message.
+async fn receive(stream: &mut (impl AsyncRead + Unpin)) -> Result<Message, Failure> {
+    let doing = || "receiving".to_owned();
+    let length = stream.read_u32_le().await.context(doing)?;
+    if length > MESSAGE_BYTES_MAX {
+        return Err(Failure::failed(format!(
+            "receiving: a message of {length} bytes is too long"
+        )));
+    }
+    let mut text = vec![0; length as usize];
+    stream.read_exact(&mut text).await.context(doing)?;
+    serde_json::from_slice(&text).context(|| "receiving: a message is damaged".to_owned())
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,184 @@
+//! What the parts of the daemon share, and how they ask this node and others for something.
+
+use crate::api::{NodeView, VolumeView};
+use crate::config::Config;
+use crate::control::{Request, Response};
+use crate::event_log::EventLog;
+use crate::failure::{Context, Failure};
+use crate::happenings::{self, Incident};
+use crate::key::ClusterKey;
+use crate::links::Links;
+use crate::nodes::Nodes;
+use crate::volumes::{Hosted, Report, Volumes};
+use crate::{handlers, view};
+use engine::volume::VolumeEvent;
+use format::types::{Name, NodeId, VolumeId};
+use replica::notice::Notice;
+use std::collections::BTreeSet;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use tokio::sync::mpsc;
+
+/// What an open replica says, on its way to the daemon's thread.
+pub(crate) type Reports = mpsc::UnboundedReceiver<(Arc<Hosted>, VolumeEvent)>;
+
+/// The daemon.
+pub(crate) struct Daemon {
+    /// What the configuration file says.
+    pub(crate) config: Config,
+    /// The cluster key.
+    pub(crate) key: ClusterKey,
+    /// This node's id.
+    pub(crate) node: NodeId,
+    /// The replicas of this node.
+    pub(crate) volumes: Volumes,
+    /// What has happened.
+    pub(crate) events: EventLog,
+    /// The control links to the other nodes.
+    pub(crate) nodes: Nodes,
+    /// The data links of all replicas.
+    pub(crate) links: Links,
+    creating: Mutex<BTreeSet<VolumeId>>,
+}
+
+impl Daemon {
+    /// Locks and reads the state folder; opens no replica yet.
+    pub(crate) fn new(config: Config) -> Result<(Arc<Daemon>, Reports), Failure> {
+        let key = ClusterKey::read(&config.key_file)?;
+        let registry = crate::registry::Registry::open(&config.state_dir)?;
+        let node = registry.node();
+        let events = EventLog::open(registry.folder(), config.name.as_str())?;
+        let (sender, reports) = mpsc::unbounded_channel();
+        let report: Report = Arc::new(move |hosted, event| {
+            // The daemon outlives its replicas; at its very end nobody listens any more.
+            let _ = sender.send((hosted.clone(), event));
+        });
+        let daemon = Daemon {
+            key,
+            node,
+            volumes: Volumes::new(registry, config.options(), report),
+            events,
+            nodes: Nodes::new(&config.peers),
+            links: Links::default(),
+            creating: Mutex::default(),
+            config,
+        };
+        Ok((Arc::new(daemon), reports))
+    }
+
+    /// Asks a node, this one included.
+    pub(crate) async fn ask(
+        self: &Arc<Self>,
+        node: &Name,
+        request: Request,
+    ) -> Result<Response, Failure> {
+        if *node == self.config.name {
+            return Box::pin(handlers::handle(self.clone(), node.clone(), request)).await;
+        }
+        let session = self.nodes.session(node)?;
+        let asked = session.ask(request).await;
+        asked.map_err(|failure| Failure {
+            message: format!("{node}: {failure}"),
+            ..failure
+        })
+    }
+
+    /// Logs what the daemon has done or seen.
+    pub(crate) fn incident(&self, incident: Incident) {
+        self.events.push(incident.happening());
+    }
+
+    /// Marks a volume as one whose creation this node has not decided yet, or has.
+    pub(crate) fn creating(&self, volume: VolumeId, undecided: bool) {
+        let mut creating = lock(&self.creating);
+        if undecided {
+            creating.insert(volume)
+        } else {
+            creating.remove(&volume)
+        };
+    }
+
+    /// Whether this node has yet to decide about the creation of a volume.
+    pub(crate) fn is_creating(&self, volume: VolumeId) -> bool {
+        lock(&self.creating).contains(&volume)
+    }
+
+    /// Shows a replica; that of one that does not answer says so.
+    pub(crate) async fn show(&self, hosted: &Hosted) -> VolumeView {
+        match hosted.status().await {
+            Ok(status) => {
+                let p99 = *lock(&hosted.application_p99_us);
+                view::of_open(&hosted.record, &status, boot_nanos(), p99)
+            }
+            Err(failure) => {
+                let path = self.volumes.registry.paths(&hosted.record).data;
+                let size = std::fs::metadata(path).map_or(0, |metadata| metadata.len());
+                let reason = hosted.closed().unwrap_or(failure.message);
+                view::of_stopped(&hosted.record, size, reason)
+            }
+        }
+    }
+
+    /// Shows every node.
+    pub(crate) fn show_nodes(&self) -> Vec<NodeView> {
+        let own = NodeView {
+            name: self.config.name.to_string(),
+            id: Some(self.node.to_string()),
+            addresses: vec![self.config.listen.to_string()],
+            state: "Self".to_owned(),
+            reason: None,
+        };
+        std::iter::once(own).chain(self.nodes.show()).collect()
+    }
+
+    /// Deals with what replicas say, until the last of them has ended.
+    pub(crate) async fn listen_to_replicas(self: Arc<Self>, mut reports: Reports) {
+        while let Some((hosted, event)) = reports.recv().await {
+            match event {
+                VolumeEvent::Notice(notice) => self.noticed(&hosted, &notice).await,
+                VolumeEvent::LinkLost { peer, retry } => {
+                    self.links.lost(hosted.record.volume, peer, retry);
+                }
+                VolumeEvent::LinkWanted { peer } => self.links.wanted(hosted.record.volume, peer),
+                VolumeEvent::Failed(reason) => {
+                    hosted.failed(reason.clone());
+                    self.links.forget(hosted.record.volume);
+                    self.incident(Incident::ReplicaFailed(hosted.record.name.clone(), reason));
+                }
+            }
+        }
+    }
+
+    async fn noticed(&self, hosted: &Hosted, notice: &Notice) {
+        self.events
+            .push(happenings::of_notice(&hosted.record, notice));
+        if let Notice::ResyncDone { .. } = notice {
+            // The latencies reach back about as long as most resyncs take.
+            let status = hosted.status().await.ok();
+            let io = status
+                .map(|status| status.io)
+                .filter(|io| io.reads + io.writes > 0);
+            *lock(&hosted.application_p99_us) = io.map(|io| io.latency_us[1]);
+        }
+    }
+}
+
+/// Does what may wait for a disk on a thread of its own.
+pub(crate) async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, Failure> + Send + 'static,
+) -> Result<T, Failure> {
+    tokio::task::spawn_blocking(work)
+        .await
+        .context(|| "the work has been cut short".to_owned())?
+}
+
+/// The reactors' clock: nanoseconds since the boot, sleep included.
+fn boot_nanos() -> u64 {
+    let now = rustix::time::clock_gettime(rustix::time::ClockId::Boottime);
+    let seconds = u64::try_from(now.tv_sec).unwrap_or(0);
+    seconds * 1_000_000_000 + u64::try_from(now.tv_nsec).unwrap_or(0)
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    // What they guard is replaced whole.
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

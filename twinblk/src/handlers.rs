@@ -1,0 +1,171 @@
+//! What this node does when another one asks, or when it asks itself.
+
+use crate::actions;
+use crate::control::{Fate, Request, Response};
+use crate::daemon::{Daemon, blocking};
+use crate::failure::Failure;
+use crate::happenings::Incident;
+use crate::registry::{Phase, Verdict};
+use crate::volumes::{Hosted, Plan};
+use format::types::{Name, VolumeId};
+use replica::command::Command;
+use std::sync::Arc;
+
+/// Does it. `from` is the node that asks.
+pub(crate) async fn handle(
+    daemon: Arc<Daemon>,
+    from: Name,
+    request: Request,
+) -> Result<Response, Failure> {
+    match request {
+        Request::Prepare {
+            record,
+            size_bytes,
+            generation,
+            primary,
+        } => {
+            let plan = Plan {
+                record,
+                size_bytes,
+                generation,
+                primary,
+            };
+            check(&daemon, &from, &plan)?;
+            blocking(move || daemon.volumes.prepare(&plan)).await?;
+            Ok(Response::Done)
+        }
+        Request::Commit { volume } => commit(&daemon, volume).await,
+        Request::Abort { volume } => {
+            blocking(move || daemon.volumes.abort(volume)).await?;
+            Ok(Response::Done)
+        }
+        Request::Fate { volume } => fate(&daemon, volume).map(Response::Fate),
+        Request::Remove { volume, keep_data } => remove(&daemon, volume, keep_data).await,
+        Request::Extend { volume, size_bytes } => {
+            blocking(move || daemon.volumes.extend(volume, size_bytes)).await?;
+            Ok(Response::Done)
+        }
+        Request::Order { volume, order } => {
+            find(&daemon, volume)?.command(Command::from(order)).await?;
+            Ok(Response::Done)
+        }
+        Request::Act { volume, action } => {
+            let hosted = find(&daemon, volume)?;
+            actions::act(&daemon, &hosted, action, true)
+                .await
+                .map(Response::Outcome)
+        }
+        Request::Show { volume } => {
+            let hosted = find(&daemon, volume)?;
+            Ok(Response::View(Box::new(daemon.show(&hosted).await)))
+        }
+    }
+}
+
+fn find(daemon: &Daemon, volume: VolumeId) -> Result<Arc<Hosted>, Failure> {
+    let missing = || Failure::not_found(format!("there is no replica of volume {volume} here"));
+    daemon.volumes.with_id(volume).ok_or_else(missing)
+}
+
+/// A plan from another node is not believed further than it must be.
+fn check(daemon: &Daemon, from: &Name, plan: &Plan) -> Result<(), Failure> {
+    let refused = |why: String| Err(Failure::failed(format!("the plan is refused: {why}")));
+    let record = &plan.record;
+    let own = record
+        .members
+        .iter()
+        .find(|member| member.slot == record.slot);
+    if !own.is_some_and(|own| own.node == daemon.node && own.name == daemon.config.name) {
+        return refused("its slot is not of this node".to_owned());
+    }
+    if record.phase
+        != (Phase::Prepared {
+            coordinator: from.clone(),
+        })
+    {
+        return refused("it is not of the node that sends it".to_owned());
+    }
+    for member in record.others() {
+        if daemon.config.peer(&member.name).is_none() {
+            return refused(format!(
+                "{} has no [[peer]] {}: add it to the configuration",
+                daemon.config.name, member.name
+            ));
+        }
+    }
+    Ok(())
+}
+
+async fn commit(daemon: &Arc<Daemon>, volume: VolumeId) -> Result<Response, Failure> {
+    let volumes = daemon.clone();
+    blocking(move || volumes.volumes.commit(volume)).await?;
+    let hosted = find(daemon, volume)?;
+    match hosted.closed() {
+        None => daemon.links.keep(daemon, &hosted),
+        Some(reason) => {
+            daemon.incident(Incident::ReplicaFailed(hosted.record.name.clone(), reason));
+        }
+    }
+    Ok(Response::Done)
+}
+
+async fn remove(
+    daemon: &Arc<Daemon>,
+    volume: VolumeId,
+    keep_data: bool,
+) -> Result<Response, Failure> {
+    daemon.links.forget(volume);
+    let volumes = daemon.clone();
+    let removed = blocking(move || volumes.volumes.remove(volume, keep_data)).await?;
+    if let Some(incident) = removed {
+        daemon.incident(incident);
+    }
+    Ok(Response::Done)
+}
+
+/// What this node, as a coordinator, knows of a volume: what it has not decided and does not have
+/// does not exist.
+fn fate(daemon: &Daemon, volume: VolumeId) -> Result<Fate, Failure> {
+    if daemon.is_creating(volume) {
+        return Ok(Fate::Undecided);
+    }
+    let decision = daemon.volumes.registry.decision(volume)?;
+    Ok(match decision.map(|decision| decision.verdict) {
+        Some(Verdict::Created) => Fate::Created,
+        Some(Verdict::Removed { .. }) => Fate::Undone,
+        None => match daemon.volumes.with_id(volume) {
+            Some(hosted) if hosted.record.phase == Phase::Ready => Fate::Created,
+            _ => Fate::Undone,
+        },
+    })
+}
+
+/// Brings a node that has just been connected up to date about what was decided while it was
+/// away, and asks it about what it alone has decided. Also done with this node itself at its start.
+pub(crate) async fn settle(daemon: &Arc<Daemon>, node: &Name) -> Result<(), Failure> {
+    for decision in daemon.volumes.registry.decisions()? {
+        if decision.unconfirmed.contains(node) {
+            actions::tell(daemon, node, &decision).await?;
+        }
+    }
+    for hosted in daemon.volumes.all() {
+        let volume = hosted.record.volume;
+        match &hosted.record.phase {
+            Phase::Prepared { coordinator }
+                if coordinator == node && *node != daemon.config.name => {}
+            _ => continue,
+        }
+        match daemon.ask(node, Request::Fate { volume }).await? {
+            Response::Fate(Fate::Created) => {
+                commit(daemon, volume).await?;
+            }
+            Response::Fate(Fate::Undone) => {
+                let volumes = daemon.clone();
+                blocking(move || volumes.volumes.abort(volume)).await?;
+            }
+            // The coordinator tells when it knows.
+            _ => {}
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,178 @@
+//! Events in words: what the core notices, and what the daemon itself does.
+
+use crate::event_log::Happening;
+use crate::registry::Record;
+use crate::units::Size;
+use format::types::Name;
+use replica::notice::Notice;
+
+/// What happens outside of the core. The core's own notices have the numbers from 100 on.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) enum Incident {
+    /// The daemon has started.
+    Started,
+    /// The daemon has been told to stop.
+    Stopping,
+    /// The control link to a node is up.
+    NodeConnected(Name),
+    /// The control link to a node has broken.
+    NodeLost(Name, String),
+    /// Somebody without the cluster key, or whom this node does not know, wanted to connect.
+    StrangerRefused(String),
+    /// A volume has been created.
+    Created(Name),
+    /// A volume has been removed.
+    Removed(Name),
+    /// A volume has grown.
+    Grown(Name, u64),
+    /// A data file has got new metadata.
+    Adopted(Name),
+    /// A replica could not be opened, or its reactor has ended.
+    ReplicaFailed(Name, String),
+}
+
+impl Incident {
+    /// The event to log.
+    pub(crate) fn happening(self) -> Happening {
+        let (name, number, volume, text) = match self {
+            Incident::Started => ("started", 1, None, "the daemon has started".to_owned()),
+            Incident::Stopping => ("stopping", 2, None, "the daemon stops".to_owned()),
+            Incident::NodeConnected(node) => {
+                ("node-connected", 10, None, format!("{node} is connected"))
+            }
+            Incident::NodeLost(node, reason) => (
+                "node-lost",
+                11,
+                None,
+                format!("the link to {node} has broken: {reason}"),
+            ),
+            Incident::StrangerRefused(text) => ("stranger-refused", 12, None, text),
+            Incident::Created(volume) => (
+                "created",
+                20,
+                Some(volume),
+                "the volume was created".to_owned(),
+            ),
+            Incident::Removed(volume) => (
+                "removed",
+                21,
+                Some(volume),
+                "the volume was removed".to_owned(),
+            ),
+            Incident::Grown(volume, bytes) => (
+                "grown",
+                22,
+                Some(volume),
+                format!("the volume has {} now", Size(bytes)),
+            ),
+            Incident::Adopted(volume) => (
+                "adopted",
+                23,
+                Some(volume),
+                "the data file has new metadata".to_owned(),
+            ),
+            Incident::ReplicaFailed(volume, reason) => (
+                "replica-failed",
+                24,
+                Some(volume),
+                format!("the replica is closed: {reason}"),
+            ),
+        };
+        Happening {
+            volume: volume.map(|volume| volume.to_string()),
+            name,
+            number,
+            text,
+        }
+    }
+}
+
+/// The event of a notice of this replica's core.
+pub(crate) fn of_notice(record: &Record, notice: &Notice) -> Happening {
+    Happening {
+        volume: Some(record.name.to_string()),
+        name: notice.name(),
+        number: notice.number(),
+        text: sentence(record, notice),
+    }
+}
+
+fn sentence(record: &Record, notice: &Notice) -> String {
+    let node = |slot| record.node_name(slot);
+    match notice {
+        Notice::Handshake { peer, row } => format!("handshake with {}: {row}", node(*peer)),
+        Notice::Disconnected { peer, reason } => {
+            format!("the data link to {} has ended: {reason}", node(*peer))
+        }
+        Notice::Configured(configuration) => {
+            let members: Vec<String> = configuration.in_sync.iter().map(node).collect();
+            let primary = configuration
+                .primary
+                .map_or_else(|| "nobody".to_owned(), node);
+            format!(
+                "configuration {}: primary {primary}, in sync {}",
+                configuration.epoch,
+                members.join(" and ")
+            )
+        }
+        Notice::Promoted { forced: false } => "this node is the primary".to_owned(),
+        Notice::Promoted { forced: true } => {
+            "this node is the primary by force; what only others had acknowledged is given up"
+                .to_owned()
+        }
+        Notice::Demoted { reason } => format!("this node is no longer the primary: {reason}"),
+        Notice::Disk { slot, state } => format!("the disk of {} is {state:?}", node(*slot)),
+        Notice::SplitBrain { peer } => format!(
+            "split brain with {}: both have gone on from a common past; `twinblk volume resolve {} \
+             --discard NODE --dry-run` tells what each choice loses",
+            node(*peer),
+            record.name
+        ),
+        Notice::ResyncStarted {
+            peer,
+            bytes,
+            full_because,
+        } => {
+            let why = full_because.map_or_else(String::new, |why| format!(", everything: {why}"));
+            format!(
+                "resync with {} has begun: {} marked{why}",
+                node(*peer),
+                Size(*bytes)
+            )
+        }
+        Notice::ResyncDone { peer, receipt } => format!(
+            "resync with {} has ended: {} blocks marked, {} moved, {} on the wire, {} saved by hash, \
+             {:.2} s",
+            node(*peer),
+            receipt.blocks_dirty,
+            Size(receipt.bytes_moved),
+            Size(receipt.bytes_on_wire),
+            Size(receipt.bytes_saved_by_hash),
+            std::time::Duration::from_nanos(receipt.nanos).as_secs_f64()
+        ),
+        Notice::VerifyDone { peer, differing: 0 } => {
+            format!("verify with {} has ended: everything is equal", node(*peer))
+        }
+        Notice::VerifyDone { peer, differing } => {
+            format!(
+                "verify with {} has ended: {differing} blocks differed",
+                node(*peer)
+            )
+        }
+        Notice::ReadRepaired { peer } => {
+            format!(
+                "a read error was served by {} and the blocks rewritten",
+                node(*peer)
+            )
+        }
+        Notice::Waiting { peer } => {
+            format!(
+                "waiting for {} to confirm that this node may serve",
+                node(*peer)
+            )
+        }
+        Notice::Suspect(true) => "acknowledged writes may be missing since a power cut".to_owned(),
+        Notice::Suspect(false) => "what a power cut may have taken is back".to_owned(),
+        Notice::Metadata(text) => text.clone(),
+    }
+}

@@ -1,0 +1,108 @@
+//! `twinblk serve`: the daemon, from its start to its orderly stop.
+
+use crate::config::Config;
+use crate::daemon::{Daemon, blocking};
+use crate::exports::VolumeExports;
+use crate::failure::{Context, Failure};
+use crate::handlers;
+use crate::happenings::Incident;
+use crate::{admin, link, nodes};
+use nbd_server::listener::Listener;
+use std::path::Path;
+use std::sync::Arc;
+use tokio::net::TcpListener;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::watch;
+use tracing_subscriber::EnvFilter;
+
+/// Runs the daemon until it is told to stop.
+pub(crate) fn run(config: &Path) -> Result<(), Failure> {
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .init();
+    let config = Config::read(config)?;
+    // The control plane is light, and the data path has threads of its own.
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build();
+    runtime
+        .context(|| "cannot start".to_owned())?
+        .block_on(serve(config))
+}
+
+async fn serve(config: Config) -> Result<(), Failure> {
+    // Before anything else, so that a stop during the start is an orderly one.
+    let doing = || "cannot listen to signals".to_owned();
+    let mut terminate = signal(SignalKind::terminate()).context(doing)?;
+    let mut interrupt = signal(SignalKind::interrupt()).context(doing)?;
+    let (daemon, reports) = Daemon::new(config)?;
+    let (stop, stopped) = watch::channel(false);
+    tokio::spawn(daemon.clone().listen_to_replicas(reports));
+    let listeners = bind(&daemon).await?;
+    let opened = daemon.clone();
+    let incidents = blocking(move || opened.volumes.open_all(&opened.config.name)).await?;
+    incidents
+        .into_iter()
+        .for_each(|incident| daemon.incident(incident));
+    for hosted in daemon.volumes.all() {
+        if hosted.closed().is_none() {
+            daemon.links.keep(&daemon, &hosted);
+        }
+    }
+    handlers::settle(&daemon, &daemon.config.name.clone()).await?;
+    let (peers, admin_socket, nbd) = listeners;
+    tokio::spawn(link::listen(daemon.clone(), peers));
+    for peer in &daemon.config.peers {
+        tokio::spawn(nodes::keep_connected(daemon.clone(), peer.name.clone()));
+    }
+    let exports = Arc::new(VolumeExports(daemon.clone()));
+    for listener in nbd {
+        tokio::spawn(listener.serve(exports.clone(), stopped.clone()));
+    }
+    tokio::spawn(admin::serve(daemon.clone(), admin_socket, stopped));
+    daemon.incident(Incident::Started);
+    tell_service_manager(&[sd_notify::NotifyState::Ready]);
+    tokio::select! {
+        _ = terminate.recv() => {}
+        _ = interrupt.recv() => {}
+    }
+    daemon.incident(Incident::Stopping);
+    tell_service_manager(&[sd_notify::NotifyState::Stopping]);
+    // New clients are turned away while the replicas finish what they have in hand.
+    stop.send_replace(true);
+    let last = daemon.clone();
+    blocking(move || {
+        last.volumes.stop_all();
+        Ok(())
+    })
+    .await?;
+    // An unused socket's file would only puzzle whoever finds it.
+    let _ = std::fs::remove_file(&daemon.config.admin);
+    Ok(())
+}
+
+/// Everything that can be refused is taken before any replica is opened.
+async fn bind(
+    daemon: &Daemon,
+) -> Result<(TcpListener, tokio::net::UnixListener, Vec<Listener>), Failure> {
+    let config = &daemon.config;
+    let peers = TcpListener::bind(config.listen.as_str());
+    let peers = peers
+        .await
+        .context(|| format!("cannot listen on {}", config.listen))?;
+    let admin = admin::bind(&config.admin).await?;
+    let mut nbd = Vec::new();
+    for address in &config.nbd {
+        nbd.push(Listener::bind(address).await.map_err(Failure::failed)?);
+    }
+    Ok((peers, admin, nbd))
+}
+
+/// Without a service manager nobody is told.
+fn tell_service_manager(states: &[sd_notify::NotifyState<'_>]) {
+    if let Err(error) = sd_notify::notify(states) {
+        tracing::warn!("cannot tell the service manager: {error}");
+    }
+}

@@ -36,13 +36,13 @@ pub struct BitmapPage {
 /// Where a page's fields lie: 64 bytes, and then the masks.
 #[derive(Clone, Copy, Debug, FromBytes, IntoBytes, Immutable, KnownLayout, Unaligned)]
 #[repr(C)]
-pub(crate) struct BitmapPageBytes {
-    pub(crate) head: Head,
-    pub(crate) epoch: U64,
-    pub(crate) index: U32,
-    pub(crate) slot: u8,
-    pub(crate) reserved: [u8; 27],
-    pub(crate) masks: [U32; PAGE_CHUNKS],
+struct BitmapPageBytes {
+    head: Head,
+    epoch: U64,
+    index: U32,
+    slot: u8,
+    reserved: [u8; 27],
+    masks: [U32; PAGE_CHUNKS],
 }
 
 const _: () = assert!(size_of::<BitmapPageBytes>() == BLOCK);

@@ -4,6 +4,9 @@
 //! The head's magic, checksum, length and version lie at the same places in every version to come,
 //! so that an older program can tell a newer file from a damaged one.
 
+#[cfg(test)]
+mod tests;
+
 use crate::damage::{Damage, ensure};
 use crate::layout::META_BLOCK_BYTES;
 use crate::wire::is_zero;

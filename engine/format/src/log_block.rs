@@ -51,15 +51,15 @@ const EXTENTS_MAX: u64 = VOLUME_BYTES_MAX / EXTENT_BYTES;
 /// Where a log block's fields lie.
 #[derive(Clone, Copy, Debug, FromBytes, IntoBytes, Immutable, KnownLayout, Unaligned)]
 #[repr(C)]
-pub(crate) struct LogBlockBytes {
-    pub(crate) head: Head,
-    pub(crate) instance: U64,
-    pub(crate) sequence: U64,
-    pub(crate) updates_length: u8,
-    pub(crate) reserved: [u8; 23],
-    pub(crate) updates: [WireUpdate; LOG_UPDATES_MAX],
-    pub(crate) context: [U32; LOG_CONTEXT],
-    pub(crate) unused: [u8; 960],
+struct LogBlockBytes {
+    head: Head,
+    instance: U64,
+    sequence: U64,
+    updates_length: u8,
+    reserved: [u8; 23],
+    updates: [WireUpdate; LOG_UPDATES_MAX],
+    context: [U32; LOG_CONTEXT],
+    unused: [u8; 960],
 }
 
 const _: () = assert!(size_of::<LogBlockBytes>() == BLOCK);
@@ -74,10 +74,10 @@ const _: () = assert!(LOG_RING_BLOCKS.is_multiple_of(LOG_CYCLE_BLOCKS));
 /// A place of the table and the extent that it holds from this block on.
 #[derive(Clone, Copy, Debug, FromBytes, IntoBytes, Immutable, KnownLayout, Unaligned)]
 #[repr(C)]
-pub(crate) struct WireUpdate {
-    pub(crate) extent: U32,
-    pub(crate) place: U16,
-    pub(crate) reserved: [u8; 2],
+struct WireUpdate {
+    extent: U32,
+    place: U16,
+    reserved: [u8; 2],
 }
 
 const _: () = assert!(size_of::<WireUpdate>() == 8);

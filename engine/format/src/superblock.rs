@@ -83,28 +83,28 @@ pub struct Superblock {
 /// Where a superblock's fields lie.
 #[derive(Clone, Copy, Debug, FromBytes, IntoBytes, Immutable, KnownLayout, Unaligned)]
 #[repr(C)]
-pub(crate) struct SuperblockBytes {
-    pub(crate) head: Head,
-    pub(crate) sequence: U64,
-    pub(crate) volume: [u8; 16],
-    pub(crate) size_bytes: U64,
-    pub(crate) log_instance: U64,
-    pub(crate) boot: [u8; 16],
-    pub(crate) data_generation: [u8; 16],
-    pub(crate) configuration: WireConfiguration,
-    pub(crate) proposal: WireConfiguration,
-    pub(crate) pending_admission: WireAdmission,
-    pub(crate) flags: U16,
-    pub(crate) slot: u8,
-    pub(crate) disk_state: u8,
-    pub(crate) marks_valid: u8,
-    pub(crate) history_length: u8,
-    pub(crate) reserved: [u8; 2],
-    pub(crate) mark_floor: [U64; REPLICAS_MAX],
-    pub(crate) name: WireName,
-    pub(crate) replicas: [WireReplica; REPLICAS_MAX],
-    pub(crate) history: [[u8; 16]; HISTORY_MAX],
-    pub(crate) unused: [u8; 1600],
+struct SuperblockBytes {
+    head: Head,
+    sequence: U64,
+    volume: [u8; 16],
+    size_bytes: U64,
+    log_instance: U64,
+    boot: [u8; 16],
+    data_generation: [u8; 16],
+    configuration: WireConfiguration,
+    proposal: WireConfiguration,
+    pending_admission: WireAdmission,
+    flags: U16,
+    slot: u8,
+    disk_state: u8,
+    marks_valid: u8,
+    history_length: u8,
+    reserved: [u8; 2],
+    mark_floor: [U64; REPLICAS_MAX],
+    name: WireName,
+    replicas: [WireReplica; REPLICAS_MAX],
+    history: [[u8; 16]; HISTORY_MAX],
+    unused: [u8; 1600],
 }
 
 const _: () = assert!(size_of::<SuperblockBytes>() == BLOCK);
@@ -113,25 +113,25 @@ const _: () = assert!(HISTORY_MAX <= u8::MAX as usize);
 /// A replica; all zero where there is none.
 #[derive(Clone, Copy, Debug, FromBytes, IntoBytes, Immutable, KnownLayout, Unaligned)]
 #[repr(C)]
-pub(crate) struct WireReplica {
-    pub(crate) node: [u8; 16],
-    pub(crate) name: WireName,
+struct WireReplica {
+    node: [u8; 16],
+    name: WireName,
 }
 
 const _: () = assert!(size_of::<WireReplica>() == 80);
 
 /// `flags` of a superblock.
-pub(crate) mod superblock_flags {
-    pub(crate) const HISTORY_COMPLETE: u16 = 1 << 0;
-    pub(crate) const PROPOSAL: u16 = 1 << 1;
-    pub(crate) const PENDING_ADMISSION: u16 = 1 << 2;
-    pub(crate) const SUSPECT: u16 = 1 << 3;
-    pub(crate) const CRASHED_PRIMARY: u16 = 1 << 4;
-    pub(crate) const DISCARDED: u16 = 1 << 5;
-    pub(crate) const FORCED: u16 = 1 << 6;
-    pub(crate) const CLEAN: u16 = 1 << 7;
+mod superblock_flags {
+    pub(super) const HISTORY_COMPLETE: u16 = 1 << 0;
+    pub(super) const PROPOSAL: u16 = 1 << 1;
+    pub(super) const PENDING_ADMISSION: u16 = 1 << 2;
+    pub(super) const SUSPECT: u16 = 1 << 3;
+    pub(super) const CRASHED_PRIMARY: u16 = 1 << 4;
+    pub(super) const DISCARDED: u16 = 1 << 5;
+    pub(super) const FORCED: u16 = 1 << 6;
+    pub(super) const CLEAN: u16 = 1 << 7;
     /// All of them.
-    pub(crate) const ALL: u16 = (1 << 8) - 1;
+    pub(super) const ALL: u16 = (1 << 8) - 1;
 }
 
 impl Block for SuperblockBytes {

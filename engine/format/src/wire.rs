@@ -4,6 +4,9 @@
 //! lies. What a struct does not use is zero, and is checked to be: a later version may give it a
 //! meaning, and no flipped bit goes unseen.
 
+#[cfg(test)]
+mod tests;
+
 use crate::damage::{Damage, ensure};
 use crate::types::{Configuration, DiskState, Generation, Name, NodeSet, Slot};
 use zerocopy::little_endian::U64;

@@ -1,7 +1,8 @@
 //! Tests of the bitmap page.
 
-use super::BitmapPage;
+use super::{BitmapPage, BitmapPageBytes};
 use crate::block::BLOCK;
+use crate::tests::document::{assert_layouts, layout};
 use crate::tests::flips::{assert_every_flip_is_seen, assert_forgeries_are_refused_or_sound};
 use crate::tests::samples::{bitmap_page, slot};
 use crate::tests::strategy::any_bitmap_page;
@@ -52,4 +53,20 @@ fn no_page_lies_past_the_largest_volume() {
         .invalid()
         .is_some()
     );
+}
+
+#[test]
+fn the_document_tells_where_the_fields_lie() {
+    let page = layout!(
+        "Bitmap page",
+        BitmapPageBytes {
+            head,
+            epoch,
+            index,
+            slot,
+            reserved,
+            masks,
+        }
+    );
+    assert_layouts("Bitmaps", &[page]);
 }

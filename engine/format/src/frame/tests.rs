@@ -1,5 +1,7 @@
 //! Tests of the peer frames.
 
+mod document;
+
 use super::{Frame, HEADER_BYTES, Header, PayloadSummary, REASON_BYTES_MAX, decode_header, kind};
 use crate::damage::Damage;
 use crate::tests::samples::frames;

@@ -5,6 +5,7 @@ use crate::damage::{Damage, ensure};
 use crate::frame::REASON_BYTES_MAX;
 use crate::types::{NodeId, VolumeId};
 use crate::wire::{NO_SLOT, WireName, bounded_reason, is_zero, slot};
+use std::ops::RangeInclusive;
 use zerocopy::little_endian::{U16, U32, U64};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
@@ -16,13 +17,13 @@ const MAGIC: [u8; 4] = *b"TWBH";
 const COVERED: usize = std::mem::offset_of!(PrefixBytes, kind);
 const MAC_BYTES: usize = 32;
 
-pub(crate) const OPENING: u8 = 1;
-pub(crate) const PROOF: u8 = 2;
-pub(crate) const HELLO: u8 = 3;
-pub(crate) const WELCOME: u8 = 4;
+pub(super) const OPENING: u8 = 1;
+pub(super) const PROOF: u8 = 2;
+pub(super) const HELLO: u8 = 3;
+pub(super) const WELCOME: u8 = 4;
 
-const LINK_CONTROL: u8 = 1;
-const LINK_DATA: u8 = 2;
+pub(super) const LINK_CONTROL: u8 = 1;
+pub(super) const LINK_DATA: u8 = 2;
 
 const LENGTH: Damage = Damage::new("the message has a length that its kind has not");
 const RESERVED: &str = "the message's reserved bytes are not zero";
@@ -30,52 +31,52 @@ const RESERVED: &str = "the message's reserved bytes are not zero";
 /// In front of every message.
 #[derive(Clone, Copy, Debug, FromBytes, IntoBytes, Immutable, KnownLayout, Unaligned)]
 #[repr(C)]
-pub(crate) struct PrefixBytes {
-    pub(crate) magic: [u8; 4],
-    pub(crate) crc: U32,
-    pub(crate) kind: u8,
-    pub(crate) reserved: [u8; 3],
-    pub(crate) length: U32,
+pub(super) struct PrefixBytes {
+    pub(super) magic: [u8; 4],
+    pub(super) crc: U32,
+    pub(super) kind: u8,
+    pub(super) reserved: [u8; 3],
+    pub(super) length: U32,
 }
 
 /// The body of an opening. It is the same in every version to come: it is read before one is agreed.
 #[derive(Clone, Copy, Debug, FromBytes, IntoBytes, Immutable, KnownLayout, Unaligned)]
 #[repr(C)]
-pub(crate) struct OpeningBody {
-    pub(crate) version_min: U16,
-    pub(crate) version_max: U16,
-    pub(crate) reserved: [u8; 4],
-    pub(crate) features: U64,
-    pub(crate) nonce: [u8; 32],
+pub(super) struct OpeningBody {
+    pub(super) version_min: U16,
+    pub(super) version_max: U16,
+    pub(super) reserved: [u8; 4],
+    pub(super) features: U64,
+    pub(super) nonce: [u8; 32],
 }
 
 /// The body of a proof.
 #[derive(Clone, Copy, Debug, FromBytes, IntoBytes, Immutable, KnownLayout, Unaligned)]
 #[repr(C)]
-pub(crate) struct ProofBody {
-    pub(crate) mac: [u8; MAC_BYTES],
+pub(super) struct ProofBody {
+    pub(super) mac: [u8; MAC_BYTES],
 }
 
 /// The body of a hello; its keyed hash follows.
 #[derive(Clone, Copy, Debug, FromBytes, IntoBytes, Immutable, KnownLayout, Unaligned)]
 #[repr(C)]
-pub(crate) struct HelloBody {
-    pub(crate) node: [u8; 16],
-    pub(crate) name: WireName,
-    pub(crate) link: u8,
-    pub(crate) slot: u8,
-    pub(crate) reserved: [u8; 6],
-    pub(crate) volume: [u8; 16],
+pub(super) struct HelloBody {
+    pub(super) node: [u8; 16],
+    pub(super) name: WireName,
+    pub(super) link: u8,
+    pub(super) slot: u8,
+    pub(super) reserved: [u8; 6],
+    pub(super) volume: [u8; 16],
 }
 
 /// The body of a welcome; the reason follows, if there is one, and then its keyed hash.
 #[derive(Clone, Copy, Debug, FromBytes, IntoBytes, Immutable, KnownLayout, Unaligned)]
 #[repr(C)]
-pub(crate) struct WelcomeBody {
-    pub(crate) node: [u8; 16],
-    pub(crate) name: WireName,
-    pub(crate) accepted: u8,
-    pub(crate) reserved: [u8; 7],
+pub(super) struct WelcomeBody {
+    pub(super) node: [u8; 16],
+    pub(super) name: WireName,
+    pub(super) accepted: u8,
+    pub(super) reserved: [u8; 7],
 }
 
 const _: () = assert!(PREFIX_BYTES == 16);
@@ -98,16 +99,8 @@ pub fn decode_prefix(bytes: &[u8]) -> Result<Prefix, Damage> {
     ensure(prefix.magic == MAGIC, "the peer does not speak twinblk")?;
     ensure(is_zero(&prefix.reserved), RESERVED)?;
     let length = prefix.length.get() as usize;
-    let bounds = match prefix.kind {
-        OPENING => exactly(size_of::<OpeningBody>()),
-        PROOF => exactly(size_of::<ProofBody>()),
-        HELLO => exactly(size_of::<HelloBody>() + MAC_BYTES),
-        WELCOME => {
-            let least = size_of::<WelcomeBody>() + MAC_BYTES;
-            least..=least + REASON_BYTES_MAX
-        }
-        _ => return Err(Damage::new("the message is of an unknown kind")),
-    };
+    let bounds =
+        body_bounds(prefix.kind).ok_or(Damage::new("the message is of an unknown kind"))?;
     ensure(bounds.contains(&length), LENGTH.what)?;
     Ok(Prefix {
         kind: prefix.kind,
@@ -116,8 +109,16 @@ pub fn decode_prefix(bytes: &[u8]) -> Result<Prefix, Damage> {
     })
 }
 
-const fn exactly(length: usize) -> std::ops::RangeInclusive<usize> {
-    length..=length
+/// How long the body of a kind of message can be.
+pub(super) const fn body_bounds(kind: u8) -> Option<RangeInclusive<usize>> {
+    let (fixed, variable) = match kind {
+        OPENING => (size_of::<OpeningBody>(), 0),
+        PROOF => (size_of::<ProofBody>(), 0),
+        HELLO => (size_of::<HelloBody>() + MAC_BYTES, 0),
+        WELCOME => (size_of::<WelcomeBody>() + MAC_BYTES, REASON_BYTES_MAX),
+        _ => return None,
+    };
+    Some(fixed..=fixed + variable)
 }
 
 impl Prefix {

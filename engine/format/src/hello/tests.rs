@@ -1,11 +1,13 @@
 //! Tests of the handshake's messages, and of the proofs.
 
+use super::bytes::{self, HelloBody, OpeningBody, PrefixBytes, ProofBody, WelcomeBody};
 use super::{
     Agreement, Disagreement, Hello, Link, LinkKey, Opening, PREFIX_BYTES, Prefix, Proof, Role,
     Welcome, decode_prefix, negotiate, proof, verify,
 };
 use crate::damage::Damage;
 use crate::frame::REASON_BYTES_MAX;
+use crate::tests::document::{assert_layouts, assert_numbers, assert_rows, layout};
 use crate::tests::flips::assert_every_flip_is_seen;
 use crate::tests::samples::{cluster_key, hello_messages, link_key, name, openings};
 use crate::tests::strategy::{any_name, any_slot};
@@ -194,4 +196,74 @@ fn lengths_are_bounded_before_anything_is_allocated() {
             assert!(decode_prefix(&prefix).is_err());
         }
     }
+}
+
+#[test]
+fn the_document_tells_where_the_fields_lie() {
+    let layouts = [
+        layout!(
+            "Prefix",
+            PrefixBytes {
+                magic,
+                crc,
+                kind,
+                reserved,
+                length
+            }
+        ),
+        layout!(
+            "Opening body",
+            OpeningBody {
+                version_min,
+                version_max,
+                reserved,
+                features,
+                nonce,
+            }
+        ),
+        layout!("Proof body", ProofBody { mac }),
+        layout!(
+            "Hello body",
+            HelloBody {
+                node,
+                name,
+                link,
+                slot,
+                reserved,
+                volume
+            }
+        ),
+        layout!(
+            "Welcome body",
+            WelcomeBody {
+                node,
+                name,
+                accepted,
+                reserved
+            }
+        ),
+    ];
+    assert_layouts("Handshake", &layouts);
+    let messages = [
+        (bytes::OPENING, "opening"),
+        (bytes::PROOF, "proof"),
+        (bytes::HELLO, "hello"),
+        (bytes::WELCOME, "welcome"),
+    ];
+    let rows = messages.map(|(kind, name)| {
+        let (least, most) = bytes::body_bounds(kind).expect("it is a kind").into_inner();
+        let lengths = if least == most {
+            least.to_string()
+        } else {
+            format!("{least} to {most}")
+        };
+        vec![kind.to_string(), name.to_owned(), lengths]
+    });
+    assert_rows("Handshake", "Messages", &rows);
+    let links = [(bytes::LINK_CONTROL, "control"), (bytes::LINK_DATA, "data")];
+    assert_numbers(
+        "Handshake",
+        "Links",
+        &links.map(|(number, name)| (number.into(), name)),
+    );
 }

@@ -1,10 +1,11 @@
 //! Tests of the log block, and of recovery against a table that is simply kept.
 
 use super::{
-    LOG_CONTEXT, LOG_CYCLE_BLOCKS, LOG_RING_BLOCKS, LOG_SLOTS, LogBlock, NO_EXTENT, Recovered,
-    recover,
+    LOG_CONTEXT, LOG_CYCLE_BLOCKS, LOG_RING_BLOCKS, LOG_SLOTS, LogBlock, LogBlockBytes, NO_EXTENT,
+    Recovered, WireUpdate, recover,
 };
 use crate::block::BLOCK;
+use crate::tests::document::{assert_layouts, layout};
 use crate::tests::flips::{assert_every_flip_is_seen, assert_forgeries_are_refused_or_sound};
 use crate::tests::samples::log_block;
 use crate::tests::strategy::{any_log_block, any_updates};
@@ -198,4 +199,32 @@ fn an_impossible_block_is_none() {
             .is_some()
         );
     }
+}
+
+#[test]
+fn the_document_tells_where_the_fields_lie() {
+    let layouts = [
+        layout!(
+            "Log block",
+            LogBlockBytes {
+                head,
+                instance,
+                sequence,
+                updates_length,
+                reserved,
+                updates,
+                context,
+                unused,
+            }
+        ),
+        layout!(
+            "Update",
+            WireUpdate {
+                extent,
+                place,
+                reserved
+            }
+        ),
+    ];
+    assert_layouts("Activity log", &layouts);
 }

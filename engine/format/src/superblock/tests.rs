@@ -1,7 +1,11 @@
 //! Tests of the superblock and of the choice between its copies.
 
-use super::{Superblock, SuperblockChoice, SuperblockRefusal, choose_superblock};
+use super::{
+    Superblock, SuperblockBytes, SuperblockChoice, SuperblockRefusal, WireReplica,
+    choose_superblock, superblock_flags as flag,
+};
 use crate::block::{BLOCK, NEWER};
+use crate::tests::document::{assert_layouts, assert_numbers, layout};
 use crate::tests::flips::{assert_every_flip_is_seen, assert_forgeries_are_refused_or_sound};
 use crate::tests::samples::{slot, superblock};
 use crate::tests::strategy::any_superblock;
@@ -168,5 +172,55 @@ fn an_impossible_superblock_is_none() {
         }
         .invalid()
         .is_some()
+    );
+}
+
+#[test]
+fn the_document_tells_where_the_fields_lie() {
+    let layouts = [
+        layout!(
+            "Superblock",
+            SuperblockBytes {
+                head,
+                sequence,
+                volume,
+                size_bytes,
+                log_instance,
+                boot,
+                data_generation,
+                configuration,
+                proposal,
+                pending_admission,
+                flags,
+                slot,
+                disk_state,
+                marks_valid,
+                history_length,
+                reserved,
+                mark_floor,
+                name,
+                replicas,
+                history,
+                unused,
+            }
+        ),
+        layout!("Replica", WireReplica { node, name }),
+    ];
+    assert_layouts("Superblock", &layouts);
+    let flags = [
+        (flag::HISTORY_COMPLETE, "history_complete"),
+        (flag::PROPOSAL, "proposal"),
+        (flag::PENDING_ADMISSION, "pending_admission"),
+        (flag::SUSPECT, "suspect"),
+        (flag::CRASHED_PRIMARY, "crashed_primary"),
+        (flag::DISCARDED, "discarded"),
+        (flag::FORCED, "forced"),
+        (flag::CLEAN, "clean"),
+    ];
+    assert_eq!(flags.iter().fold(0, |all, (bit, _)| all | bit), flag::ALL);
+    assert_numbers(
+        "Superblock",
+        "Superblock flags",
+        &flags.map(|(bit, name)| (bit.into(), name)),
     );
 }

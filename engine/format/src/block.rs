@@ -8,19 +8,17 @@
 mod tests;
 
 use crate::damage::{Damage, ensure};
-use crate::layout::META_BLOCK_BYTES;
 use crate::wire::is_zero;
 use zerocopy::little_endian::{U16, U32};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
-/// Bytes of a block, as a size.
+/// Bytes of a block.
 pub(crate) const BLOCK: usize = 4096;
 
 /// The same, as a head says it.
 const LENGTH: U32 = U32::new(4096);
 
-const _: () = assert!(BLOCK as u64 == META_BLOCK_BYTES);
-const _: () = assert!(LENGTH.get() as u64 == META_BLOCK_BYTES);
+const _: () = assert!(BLOCK == LENGTH.get() as usize);
 
 /// The version of the metadata that this crate writes.
 pub(crate) const VERSION: u16 = 1;

@@ -4,7 +4,7 @@ use crate::log_block::LOG_RING_BLOCKS;
 use crate::types::{REPLICAS_MAX, Slot};
 
 /// The unit in which metadata is written, in bytes.
-pub const META_BLOCK_BYTES: u64 = 4096;
+pub const META_BLOCK_BYTES: u64 = crate::block::BLOCK as u64;
 /// Where the two copies of the superblock lie: far enough apart for no disk to tear both at once.
 pub const SUPERBLOCK_OFFSETS: [u64; 2] = [0, 64 << 10];
 /// Where the activity log's ring begins.

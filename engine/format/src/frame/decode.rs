@@ -33,81 +33,56 @@ impl Frame {
     }
 }
 
+/// One kind a line where it fits, so that it reads as the table it is.
+#[rustfmt::skip]
 fn parse(header: &Header, body: &[u8]) -> Result<Frame, Damage> {
     Ok(match header.kind {
-        kind::WRITE => fixed::<WriteBody>(body)?.frame(header),
-        kind::ACKS => Frame::Acks(acks(body)?),
-        kind::PING => fixed::<PingBody>(body)?.frame(),
-        kind::PONG => Frame::Pong {
-            echo: number(body)?,
-        },
-        kind::ZERO => fixed::<ZeroBody>(body)?.frame(header),
-        kind::FLUSH => fixed::<FlushBody>(body)?.frame(),
-        kind::READ => fixed::<ReadBody>(body)?.frame()?,
-        kind::READ_DONE => fixed::<ReadDoneBody>(body)?.frame()?,
-        kind::WRITE_FAILED => match outcome(body)? {
-            (sequence, Some(fault)) => Frame::WriteFailed { sequence, fault },
-            (_, None) => return Err(Damage::new("a write failed without a fault")),
-        },
-        kind::FLUSH_DONE => {
-            let (token, fault) = outcome(body)?;
-            Frame::FlushDone { token, fault }
-        }
         kind::IDENTITY => Frame::Identity(Box::new(identity(body)?)),
         kind::MARKS => marks(body)?,
         kind::MARKS_END => Frame::MarksEnd,
         kind::CONFIGURATION => Frame::Configuration(configuration(body)?),
-        kind::CONFIGURATION_DONE => Frame::ConfigurationDone {
-            epoch: number(body)?,
-        },
+        kind::CONFIGURATION_DONE => Frame::ConfigurationDone { epoch: number(body)? },
         kind::ADMIT_PREPARE => Frame::AdmitPrepare(configuration(body)?),
-        kind::ADMIT_READY => Frame::AdmitReady {
-            epoch: number(body)?,
-        },
+        kind::ADMIT_READY => Frame::AdmitReady { epoch: number(body)? },
         kind::HANDOVER_REQUEST => Frame::HandoverRequest,
-        kind::HANDOVER_REFUSED => Frame::HandoverRefused {
-            reason: reason(body)?,
-        },
+        kind::HANDOVER_REFUSED => Frame::HandoverRefused { reason: reason(body)? },
         kind::DISK => fixed::<DiskBody>(body)?.frame()?,
         kind::PLANNED_STOP => Frame::PlannedStop,
-        kind::ERROR => Frame::Error {
-            reason: reason(body)?,
+        kind::ERROR => Frame::Error { reason: reason(body)? },
+        kind::PING => fixed::<PingBody>(body)?.frame(),
+        kind::PONG => Frame::Pong { echo: number(body)? },
+        kind::WRITE => fixed::<WriteBody>(body)?.frame(header),
+        kind::ZERO => fixed::<ZeroBody>(body)?.frame(header),
+        kind::ACKS => Frame::Acks(acks(body)?),
+        kind::WRITE_FAILED => match outcome(body)? {
+            (sequence, Some(fault)) => Frame::WriteFailed { sequence, fault },
+            (_, None) => return Err(Damage::new("a write failed without a fault")),
         },
+        kind::FLUSH => fixed::<FlushBody>(body)?.frame(),
+        kind::FLUSH_DONE => {
+            let (token, fault) = outcome(body)?;
+            Frame::FlushDone { token, fault }
+        }
+        kind::READ => fixed::<ReadBody>(body)?.frame()?,
+        kind::READ_DONE => fixed::<ReadDoneBody>(body)?.frame()?,
         kind::CHUNK_HASHES => hashes(body)?,
         kind::CHUNK_VERDICT => {
             let (chunk, differing, fault) = chunk_outcome(body)?;
-            Frame::ChunkVerdict {
-                chunk,
-                differing,
-                fault,
-            }
+            Frame::ChunkVerdict { chunk, differing, fault }
         }
-        kind::CHUNK_DATA => {
-            let (chunk, mask) = chunk(body)?;
-            Frame::ChunkData { chunk, mask }
-        }
-        kind::CHUNK_ZERO => {
-            let (chunk, mask) = chunk(body)?;
-            Frame::ChunkZero { chunk, mask }
-        }
+        kind::CHUNK_DATA => chunk(body, |chunk, mask| Frame::ChunkData { chunk, mask })?,
+        kind::CHUNK_ZERO => chunk(body, |chunk, mask| Frame::ChunkZero { chunk, mask })?,
+        kind::CHUNK_EQUAL => chunk(body, |chunk, mask| Frame::ChunkEqual { chunk, mask })?,
         kind::CHUNK_WRITTEN => {
             let (chunk, mask, fault) = chunk_outcome(body)?;
             Frame::ChunkWritten { chunk, mask, fault }
         }
-        kind::CHUNK_EQUAL => {
-            let (chunk, mask) = chunk(body)?;
-            Frame::ChunkEqual { chunk, mask }
-        }
-        kind::CHECKPOINT => Frame::Checkpoint {
-            number: number(body)?,
-        },
+        kind::CHECKPOINT => Frame::Checkpoint { number: number(body)? },
         kind::CHECKPOINT_DONE => {
             let (number, fault) = outcome(body)?;
             Frame::CheckpointDone { number, fault }
         }
-        kind::SETTLED => Frame::Settled {
-            number: number(body)?,
-        },
+        kind::SETTLED => Frame::Settled { number: number(body)? },
         kind::WALK_END => Frame::WalkEnd,
         _ => return Err(Damage::new("the frame is of an unknown kind")),
     })
@@ -223,9 +198,9 @@ fn outcome(body: &[u8]) -> Result<(u64, Option<Fault>), Damage> {
     Ok((body.number.get(), fault(body.fault)?))
 }
 
-fn chunk(body: &[u8]) -> Result<(u32, u32), Damage> {
+fn chunk(body: &[u8], frame: fn(u32, u32) -> Frame) -> Result<Frame, Damage> {
     let body = fixed::<ChunkBody>(body)?;
-    Ok((body.chunk.get(), body.mask.get()))
+    Ok(frame(body.chunk.get(), body.mask.get()))
 }
 
 fn chunk_outcome(body: &[u8]) -> Result<(u32, u32, Option<Fault>), Damage> {

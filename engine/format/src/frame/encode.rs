@@ -135,6 +135,8 @@ impl Frame {
         fixed + list
     }
 
+    /// One kind a line where it fits, so that it reads as the table it is.
+    #[rustfmt::skip]
     fn encode_body(&self, out: &mut BytesMut) {
         match self {
             Frame::Identity(identity) => identity.encode_body(out),
@@ -155,73 +157,36 @@ impl Frame {
                 out.extend_from_slice(bounded_reason(reason).as_bytes());
             }
             Frame::Disk(state) => DiskBody::put(out, disk_state_number(*state), [0; 7]),
-            Frame::Ping {
-                sent_at,
-                stable_through,
-            } => PingBody::put(out, *sent_at, *stable_through),
-            Frame::Write {
-                sequence,
-                offset,
-                stable_through,
-                ..
-            } => {
+            Frame::Ping { sent_at, stable_through } => {
+                PingBody::put(out, *sent_at, *stable_through);
+            }
+            Frame::Write { sequence, offset, stable_through, .. } => {
                 WriteBody::put(out, *sequence, *offset, *stable_through);
             }
-            Frame::Zero {
-                sequence,
-                offset,
-                length,
-                stable_through,
-                ..
-            } => {
+            Frame::Zero { sequence, offset, length, stable_through, .. } => {
                 ZeroBody::put(out, *sequence, *offset, *length, *stable_through);
             }
             Frame::Acks(acks) => put_acks(out, acks),
             Frame::WriteFailed { sequence, fault } => {
                 OutcomeBody::put(out, *sequence, fault_number(Some(*fault)), [0; 7]);
             }
-            Frame::Flush {
-                token,
-                covers,
-                stable_through,
-            } => {
+            Frame::Flush { token, covers, stable_through } => {
                 FlushBody::put(out, *token, *covers, *stable_through);
             }
-            Frame::FlushDone {
-                token: number,
-                fault,
-            }
-            | Frame::CheckpointDone { number, fault } => {
+            Frame::FlushDone { token: number, fault } | Frame::CheckpointDone { number, fault } => {
                 OutcomeBody::put(out, *number, fault_number(*fault), [0; 7]);
             }
-            Frame::Read {
-                token,
-                offset,
-                length,
-            } => {
+            Frame::Read { token, offset, length } => {
                 ReadBody::put(out, *token, *offset, *length, [0; 4]);
             }
-            Frame::ReadDone {
-                token,
-                length,
-                fault,
-            } => {
+            Frame::ReadDone { token, length, fault } => {
                 ReadDoneBody::put(out, *token, *length, fault_number(*fault), [0; 3]);
             }
-            Frame::ChunkHashes {
-                chunk,
-                mask,
-                walk,
-                digests,
-            } => {
+            Frame::ChunkHashes { chunk, mask, walk, digests } => {
                 HashesBody::put(out, *chunk, *mask, walk_number(*walk), [0; 7]);
                 out.extend_from_slice(digests.as_bytes());
             }
-            Frame::ChunkVerdict {
-                chunk,
-                differing: mask,
-                fault,
-            }
+            Frame::ChunkVerdict { chunk, differing: mask, fault }
             | Frame::ChunkWritten { chunk, mask, fault } => {
                 ChunkOutcomeBody::put(out, *chunk, *mask, fault_number(*fault), [0; 7]);
             }

@@ -176,34 +176,14 @@ fn an_impossible_superblock_is_none() {
 }
 
 #[test]
+#[rustfmt::skip]
 fn the_document_tells_where_the_fields_lie() {
     let layouts = [
-        layout!(
-            "Superblock",
-            SuperblockBytes {
-                head,
-                sequence,
-                volume,
-                size_bytes,
-                log_instance,
-                boot,
-                data_generation,
-                configuration,
-                proposal,
-                pending_admission,
-                flags,
-                slot,
-                disk_state,
-                marks_valid,
-                history_length,
-                reserved,
-                mark_floor,
-                name,
-                replicas,
-                history,
-                unused,
-            }
-        ),
+        layout!("Superblock", SuperblockBytes {
+            head, sequence, volume, size_bytes, log_instance, boot, data_generation, configuration,
+            proposal, pending_admission, flags, slot, disk_state, marks_valid, history_length,
+            reserved, mark_floor, name, replicas, history, unused,
+        }),
         layout!("Replica", WireReplica { node, name }),
     ];
     assert_layouts("Superblock", &layouts);

@@ -11,136 +11,31 @@ use crate::tests::document::{assert_layouts, assert_numbers, assert_rows, layout
 use crate::tests::samples::frames;
 
 #[test]
+#[rustfmt::skip]
 fn the_document_tells_where_the_fields_lie() {
     let layouts = [
-        layout!(
-            "Header",
-            HeaderBytes {
-                magic,
-                version,
-                kind,
-                flags,
-                epoch,
-                body_length,
-                body_crc,
-                payload_length,
-                payload_crc,
-                reserved,
-                header_crc,
-            }
-        ),
-        layout!(
-            "Identity body",
-            IdentityBody {
-                volume,
-                size_bytes,
-                node,
-                boot,
-                incarnation,
-                known_incarnation,
-                configuration,
-                data_generation,
-                proposal,
-                pending_admission,
-                marked_blocks,
-                flags,
-                disk_state,
-                reserved,
-            }
-        ),
-        layout!(
-            "Marks body",
-            MarksBody {
-                first_chunk,
-                reserved
-            }
-        ),
+        layout!("Header", HeaderBytes {
+            magic, version, kind, flags, epoch, body_length, body_crc, payload_length, payload_crc,
+            reserved, header_crc,
+        }),
+        layout!("Identity body", IdentityBody {
+            volume, size_bytes, node, boot, incarnation, known_incarnation, configuration,
+            data_generation, proposal, pending_admission, marked_blocks, flags, disk_state, reserved,
+        }),
+        layout!("Marks body", MarksBody { first_chunk, reserved }),
         layout!("Configuration body", ConfigurationBody { configuration }),
         layout!("Number body", NumberBody { number }),
-        layout!(
-            "Disk body",
-            DiskBody {
-                disk_state,
-                reserved
-            }
-        ),
-        layout!(
-            "Ping body",
-            PingBody {
-                sent_at,
-                stable_through
-            }
-        ),
-        layout!(
-            "Write body",
-            WriteBody {
-                sequence,
-                offset,
-                stable_through
-            }
-        ),
-        layout!(
-            "Zero body",
-            ZeroBody {
-                sequence,
-                offset,
-                length,
-                stable_through
-            }
-        ),
-        layout!(
-            "Outcome body",
-            OutcomeBody {
-                number,
-                fault,
-                reserved
-            }
-        ),
-        layout!(
-            "Flush body",
-            FlushBody {
-                token,
-                covers,
-                stable_through
-            }
-        ),
-        layout!(
-            "Read body",
-            ReadBody {
-                token,
-                offset,
-                length,
-                reserved
-            }
-        ),
-        layout!(
-            "Read-done body",
-            ReadDoneBody {
-                token,
-                length,
-                fault,
-                reserved
-            }
-        ),
-        layout!(
-            "Hashes body",
-            HashesBody {
-                chunk,
-                mask,
-                walk,
-                reserved
-            }
-        ),
+        layout!("Disk body", DiskBody { disk_state, reserved }),
+        layout!("Ping body", PingBody { sent_at, stable_through }),
+        layout!("Write body", WriteBody { sequence, offset, stable_through }),
+        layout!("Zero body", ZeroBody { sequence, offset, length, stable_through }),
+        layout!("Outcome body", OutcomeBody { number, fault, reserved }),
+        layout!("Flush body", FlushBody { token, covers, stable_through }),
+        layout!("Read body", ReadBody { token, offset, length, reserved }),
+        layout!("Read-done body", ReadDoneBody { token, length, fault, reserved }),
+        layout!("Hashes body", HashesBody { chunk, mask, walk, reserved }),
         layout!("Chunk body", ChunkBody { chunk, mask }),
-        layout!(
-            "Chunk-outcome body",
-            ChunkOutcomeBody {
-                chunk,
-                mask,
-                fault,
-                reserved
-            }
-        ),
+        layout!("Chunk-outcome body", ChunkOutcomeBody { chunk, mask, fault, reserved }),
     ];
     assert_layouts("Frames", &layouts);
 }

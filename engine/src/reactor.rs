@@ -74,8 +74,8 @@ impl Reactor {
     ) -> Result<Reactor, SetupError> {
         let arena = memory::arena(options.arena_bytes)?;
         let mut ring = Ring::new(arena)?;
-        let data = ring.file(found.data_direct)?;
-        let meta = ring.file(found.meta_direct)?;
+        let data = ring.file(found.data_direct);
+        let meta = ring.file(found.meta_direct);
         let mailbox = Arc::new(Mailbox::new(ring.waker()));
         let mut shell = Shell {
             ring,
@@ -361,7 +361,7 @@ impl Reactor {
     fn socket(&mut self, socket: OwnedFd) -> Option<File> {
         // Frames and replies leave in whole batches; a unix socket does not know what this means.
         let _ = rustix::net::sockopt::set_tcp_nodelay(&socket, true);
-        let taken = self.shell.ring.file(socket);
+        let taken = self.shell.ring.socket(socket);
         taken
             .inspect_err(|error| tracing::warn!("a socket cannot be used: {error}"))
             .ok()

@@ -103,13 +103,18 @@ impl<T> Ring<T> {
         self.waker.clone()
     }
 
-    /// Takes a file or a socket over. A socket is made a blocking one, since a ring waits by itself.
-    pub fn file(&mut self, descriptor: OwnedFd) -> io::Result<File> {
+    /// Takes a socket over. It is made a blocking one, since a ring waits by itself.
+    pub fn socket(&mut self, descriptor: OwnedFd) -> io::Result<File> {
         let flags = rustix::fs::fcntl_getfl(&descriptor)?;
         let blocking = flags.difference(rustix::fs::OFlags::NONBLOCK);
         if flags != blocking {
             rustix::fs::fcntl_setfl(&descriptor, blocking)?;
         }
+        Ok(self.file(descriptor))
+    }
+
+    /// Takes a file or a block device over.
+    pub fn file(&mut self, descriptor: OwnedFd) -> File {
         self.recycle_files();
         let registered = self.vacant_files.pop().filter(|index| {
             let place = [descriptor.as_raw_fd()];
@@ -117,7 +122,7 @@ impl<T> Ring<T> {
             submitter.register_files_update(*index, &place).is_ok()
         });
         let registered = registered.map(|index| (index, &self.released_files));
-        Ok(File::new(descriptor, registered))
+        File::new(descriptor, registered)
     }
 
     /// Takes an operation over; it leaves with the next [`Ring::turn`].

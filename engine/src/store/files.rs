@@ -4,12 +4,15 @@ use crate::volume::OpenError;
 use format::bitmap_page::PAGE_CHUNKS;
 use format::layout::{META_BLOCK_BYTES, page_offset};
 use format::types::{CHUNK_BYTES, REPLICAS_MAX, Slot};
-use rustix::fs::{FlockOperation, OFlags, flock};
+use rustix::fs::{FlockOperation, FsWord, OFlags, flock, fstatfs};
 use std::fs::{File, OpenOptions};
 use std::io;
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt};
 use std::path::Path;
+
+/// By which a tmpfs is known.
+const TMPFS_MAGIC: FsWord = 0x0102_1994;
 
 /// An error about a file that is not opened.
 pub(super) fn error(path: &Path, message: impl Into<String>) -> OpenError {
@@ -65,7 +68,13 @@ pub(super) fn lock(file: &File, path: &Path) -> Result<(), OpenError> {
 /// Opens a file that is already open once more, so that the ring reads and writes past the page cache. A file
 /// system that cannot do that is used through the cache, with one line that says so.
 pub(super) fn open_direct(path: &Path, open: &File) -> Result<OwnedFd, OpenError> {
-    let flags = OFlags::DIRECT.bits().cast_signed();
+    let mut flags = OFlags::DIRECT;
+    if fstatfs(open).at(path, "examine its file system")?.f_type == TMPFS_MAGIC {
+        // Memory is never waited for, but a tmpfs does not say so: told not to wait, the kernel does its I/O
+        // at once rather than in a thread of its own.
+        flags |= OFlags::NONBLOCK;
+    }
+    let flags = flags.bits().cast_signed();
     let direct = OpenOptions::new()
         .read(true)
         .write(true)

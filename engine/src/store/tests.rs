@@ -250,8 +250,8 @@ impl Bench {
         let found = opened(&replica);
         let arena = memory::arena(4 << 20).expect("memory can be mapped");
         let mut ring = Ring::new(arena).expect("io_uring works here");
-        let data = ring.file(found.data_direct).expect("the ring takes it");
-        let meta = ring.file(found.meta_direct).expect("the ring takes it");
+        let data = ring.file(found.data_direct);
+        let meta = ring.file(found.meta_direct);
         let mut shell = Shell {
             ring,
             buffers: Buffers::default(),

@@ -29,14 +29,14 @@ fn temporary(ring: &mut Ring<u32>, bytes: u64) -> (tempfile::NamedTempFile, File
     let named = tempfile::NamedTempFile::new().expect("a file can be made");
     named.as_file().set_len(bytes).expect("it can be extended");
     let descriptor: OwnedFd = named.reopen().expect("it can be opened").into();
-    let file = ring.file(descriptor).expect("the ring takes it");
+    let file = ring.file(descriptor);
     (named, file)
 }
 
 fn sockets(ring: &mut Ring<u32>) -> (File, UnixStream) {
     let (ours, theirs) = UnixStream::pair().expect("sockets can be made");
     ours.set_nonblocking(true).expect("it can be made so");
-    (ring.file(ours.into()).expect("the ring takes it"), theirs)
+    (ring.socket(ours.into()).expect("the ring takes it"), theirs)
 }
 
 #[test]
@@ -350,7 +350,7 @@ fn files_beyond_the_table_work_unregistered() {
             None,
         )
         .expect("sockets can be made");
-        files.push((ring.file(ours).expect("the ring takes it"), theirs));
+        files.push((ring.socket(ours).expect("the ring takes it"), theirs));
     }
     for (token, (file, _)) in (0..).zip(&files) {
         let mut batch = SendBatch::default();

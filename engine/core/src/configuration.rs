@@ -28,9 +28,13 @@ impl Node {
             return;
         }
         let staying = self.configuration.in_sync.difference(self.doomed);
-        // No commit leaves the in-sync set empty; and a failed disk of our own is left alone while
-        // nobody else can take over.
-        if staying.is_empty() {
+        // No commit leaves the in-sync set empty, or without a disk that can be used.
+        let good = if self.disk_usable() {
+            staying
+        } else {
+            staying.without(self.slot)
+        };
+        if good.is_empty() {
             self.doomed = NodeSet::EMPTY;
             return;
         }
@@ -138,6 +142,7 @@ impl Node {
                         self.disconnect(dropped, "it has left the in-sync set", true);
                     }
                 }
+                self.hand_over_if_useless();
             }
             Cause::Admit(peer) => self.admitted(peer),
             Cause::HandOver => self.handed_over(),

@@ -224,7 +224,7 @@ impl Node {
         }
         let suspect = session.heard.as_ref().is_some_and(|heard| heard.suspect);
         let useless = suspect || matches!(verdict, Verdict::Idle);
-        if serves && useless && self.configuration.in_sync.contains(peer) {
+        if serves && useless && self.is_member() && self.configuration.in_sync.contains(peer) {
             // Nothing may be acknowledged while a member is suspect or cannot do its part: it leaves the
             // set, and comes back by resync.
             self.disconnect(peer, "as a member it is of no use now", true);
@@ -318,6 +318,7 @@ impl Node {
             self.confirmed_by(peer, relation);
         }
         self.start_walk(peer);
+        self.hand_over_if_useless();
         self.unblock();
         self.release_held(peer);
     }

@@ -238,7 +238,7 @@ impl Node {
             let relation = self.peer(peer).up().map(|session| session.relation);
             let equal = matches!(relation, Some(Relation::Mirror));
             let useless = matches!(relation, Some(Relation::Idle)) || self.heard_suspect(peer);
-            if useless && !equal {
+            if useless && !equal && self.is_member() {
                 self.disconnect(peer, "as a member it is of no use now", true);
                 self.drop_member(peer);
             }
@@ -274,6 +274,23 @@ impl Node {
         self.barrier.active = None;
         self.out.push(Effect::DropClients);
         self.notice(Notice::Demoted { reason });
+    }
+
+    /// A primary that cannot keep a copy itself hands over to a member as soon as it can.
+    pub(crate) fn hand_over_if_useless(&mut self) {
+        if self.is_member() || self.configuration.primary != Some(self.slot) {
+            return;
+        }
+        let Some(member) = self.up_among(self.other_members()).first() else {
+            return;
+        };
+        match self.role {
+            Role::Primary => self.begin_handover(Some(member), None),
+            Role::Waiting if matches!(self.change, Change::None) => {
+                self.commit_handover(Some(member));
+            }
+            _ => {}
+        }
     }
 
     /// A member asks to be the primary in our place.
@@ -393,6 +410,12 @@ impl Node {
                 return self.answer(answer, Err(refusal));
             }
             Role::Promoting(_) => self.promotion_failed(),
+            Role::HandingOver(Handover {
+                answer: Some(id), ..
+            }) => {
+                let refusal = Refusal::NotNow("the replica is stopping".into());
+                self.answer(id, Err(refusal));
+            }
             _ => {}
         }
         for request in std::mem::take(&mut self.postponed) {
@@ -413,6 +436,7 @@ impl Node {
         let Role::Stopping(stop) = &mut self.role else {
             return;
         };
+        let before = stop.step;
         match stop.step {
             StopStep::Requests if requests => {}
             StopStep::Requests => {
@@ -435,6 +459,7 @@ impl Node {
             }
             _ => {}
         }
+        self.again |= !matches!(&self.role, Role::Stopping(stop) if stop.step == before);
     }
 
     fn say_goodbye(&mut self) {

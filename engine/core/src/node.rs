@@ -104,6 +104,8 @@ pub struct Node {
     pub(crate) ready: Vec<OperationId>,
     /// Those of them that are being taken on.
     pub(crate) proceeding: Vec<OperationId>,
+    /// The end of the turn has left a step to be taken.
+    pub(crate) again: bool,
     /// Requests that wait for a peer, for a configuration, or for their blocks to be equal.
     pub(crate) blocked: Vec<OperationId>,
     /// Requests that have arrived while the volume is being handed over.
@@ -128,6 +130,14 @@ impl Node {
         self.now = self.now.max(now);
         std::mem::swap(&mut self.out, effects);
         self.dispatch(event);
+        self.proceed_ready();
+        self.operations.step_ended();
+        self.check_invariants();
+        std::mem::swap(&mut self.out, effects);
+    }
+
+    /// Operations whose turn has come go on, and those whose turn comes by that.
+    fn proceed_ready(&mut self) {
         while !self.ready.is_empty() {
             std::mem::swap(&mut self.ready, &mut self.proceeding);
             for at in 0..self.proceeding.len() {
@@ -135,9 +145,6 @@ impl Node {
             }
             self.proceeding.clear();
         }
-        self.operations.step_ended();
-        self.check_invariants();
-        std::mem::swap(&mut self.out, effects);
     }
 
     fn dispatch(&mut self, event: Event) {
@@ -240,18 +247,25 @@ impl Node {
         }
     }
 
-    /// What a turn has gathered leaves.
+    /// What a turn has gathered leaves. A step that leaves another step to be taken asks for it.
     fn turn_ended(&mut self) {
-        self.send_acks();
-        self.write_log();
-        self.write_wanted_pages();
-        self.greet_drained();
-        self.settle_sessions();
-        self.lifecycle_advance();
-        self.start_change();
-        self.start_barrier();
-        for slot in self.others.iter() {
-            self.walk_advance(slot);
+        loop {
+            self.again = false;
+            self.send_acks();
+            self.write_log();
+            self.write_wanted_pages();
+            self.greet_drained();
+            self.settle_sessions();
+            self.lifecycle_advance();
+            self.start_change();
+            self.start_barrier();
+            for slot in self.others.iter() {
+                self.walk_advance(slot);
+            }
+            self.proceed_ready();
+            if !self.again {
+                return;
+            }
         }
     }
 

@@ -75,6 +75,7 @@ impl Node {
             }),
             ready: Vec::new(),
             proceeding: Vec::new(),
+            again: false,
             blocked: Vec::new(),
             postponed: VecDeque::new(),
             paused: false,

@@ -264,6 +264,7 @@ impl Node {
             (Goal::Resync, WalkStage::Copying) if left <= DRAIN_BLOCKS => {
                 walk.stage = WalkStage::Draining;
                 self.joining = self.joining.with(peer);
+                self.again = true;
             }
             (Goal::Resync, WalkStage::Draining) if idle && left == 0 && !trails => {
                 self.ask_for_promise(peer);

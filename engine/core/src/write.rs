@@ -14,6 +14,9 @@ use format::types::{NodeSet, Slot, Span};
 impl Node {
     /// Sends a write out to everyone who has to do it.
     pub(crate) fn submit(&mut self, id: OperationId) {
+        if !self.disk_usable() && self.other_members().is_empty() {
+            return self.request_failed(id, RequestError::Io);
+        }
         let sequence = self.sequences.next();
         self.by_sequence.push_back(Some(id));
         let span = self.operations.get(id).span;

@@ -238,21 +238,15 @@ fn a_failed_disk_of_the_primary_is_hidden_by_its_peer() {
     let request = world.write(0, 2, 1, 2);
     world.settle();
     assert_eq!(world.replied(0, request), Some(Ok(())));
-    assert_eq!(world.read(0, 1), Ok(1));
-    assert_eq!(world.read(0, 2), Ok(2));
+    assert_eq!(world.read(1, 1), Ok(1), "the volume was handed over");
+    assert_eq!(world.read(1, 2), Ok(2));
     world.machines[0].disk_fails = false;
-    assert_eq!(world.command(1, Command::Swap), Ok(Answer::Done));
     assert_eq!(world.machines[0].superblock.disk_state, DiskState::Failed);
-    assert_eq!(
-        world.command(
-            0,
-            Command::Resync {
-                full: false,
-                to: None
-            }
-        ),
-        Ok(Answer::Done)
-    );
+    let resync = Command::Resync {
+        full: false,
+        to: None,
+    };
+    assert_eq!(world.command(0, resync), Ok(Answer::Done));
     world.settle();
     world.assert_protected();
 }

@@ -230,7 +230,7 @@ pub enum Frame {
     ReadDone {
         /// The read.
         token: u64,
-        /// Payload bytes.
+        /// Payload bytes; 0 with a fault.
         length: u32,
         /// What went wrong, if anything.
         fault: Option<Fault>,

@@ -70,7 +70,7 @@ bodies! {
         stable_through: U64,
     }
 
-    /// How something numbered ended.
+    /// How something numbered ended. The length of what was read is the header's `payload_length`.
     OutcomeBody: 16 {
         number: U64,
         fault: u8,
@@ -88,14 +88,6 @@ bodies! {
         offset: U64,
         length: U32,
         reserved: [u8; 4],
-    }
-
-    /// With a fault, `length` is what was asked for and there is no payload.
-    ReadDoneBody: 16 {
-        token: U64,
-        length: U32,
-        fault: u8,
-        reserved: [u8; 3],
     }
 
     /// Followed by the digests: 16 bytes each.

@@ -2,8 +2,8 @@
 
 use super::body::{
     ChunkBody, ChunkOutcomeBody, ConfigurationBody, DiskBody, FlushBody, HashesBody, IdentityBody,
-    MarksBody, NumberBody, OutcomeBody, PingBody, ReadBody, ReadDoneBody, WriteBody, ZeroBody,
-    fault, identity_flags,
+    MarksBody, NumberBody, OutcomeBody, PingBody, ReadBody, WriteBody, ZeroBody, fault,
+    identity_flags,
 };
 use super::header::Header;
 use super::{Acks, Fault, Frame, Identity, Walk, kind};
@@ -64,7 +64,10 @@ fn parse(header: &Header, body: &[u8]) -> Result<Frame, Damage> {
             Frame::FlushDone { token, fault }
         }
         kind::READ => fixed::<ReadBody>(body)?.frame()?,
-        kind::READ_DONE => fixed::<ReadDoneBody>(body)?.frame()?,
+        kind::READ_DONE => {
+            let (token, fault) = outcome(body)?;
+            Frame::ReadDone { token, length: header.payload_length, fault }
+        }
         kind::CHUNK_HASHES => hashes(body)?,
         kind::CHUNK_VERDICT => {
             let (chunk, differing, fault) = chunk_outcome(body)?;
@@ -162,17 +165,6 @@ impl ReadBody {
             token: self.token.get(),
             offset: self.offset.get(),
             length: self.length.get(),
-        })
-    }
-}
-
-impl ReadDoneBody {
-    fn frame(&self) -> Result<Frame, Damage> {
-        reserved(&self.reserved)?;
-        Ok(Frame::ReadDone {
-            token: self.token.get(),
-            length: self.length.get(),
-            fault: fault(self.fault)?,
         })
     }
 }

@@ -2,8 +2,8 @@
 
 use super::body::{
     ChunkBody, ChunkOutcomeBody, ConfigurationBody, DiskBody, FlushBody, HashesBody, IdentityBody,
-    MarksBody, NumberBody, OutcomeBody, PingBody, ReadBody, ReadDoneBody, WriteBody, ZeroBody,
-    fault_number, identity_flags,
+    MarksBody, NumberBody, OutcomeBody, PingBody, ReadBody, WriteBody, ZeroBody, fault_number,
+    identity_flags,
 };
 use super::header::{HEADER_BYTES, Header, PayloadSummary};
 use super::{Acks, Frame, Identity, Walk, kind};
@@ -60,12 +60,7 @@ impl Frame {
     /// Bytes of the payload that follows the frame; 0 if none does.
     pub fn payload_bytes(&self) -> u64 {
         match self {
-            Frame::Write { length, .. } => u64::from(*length),
-            Frame::ReadDone {
-                length,
-                fault: None,
-                ..
-            } => u64::from(*length),
+            Frame::Write { length, .. } | Frame::ReadDone { length, .. } => u64::from(*length),
             Frame::ChunkData { mask, .. } => u64::from(mask.count_ones()) * BLOCK_BYTES,
             _ => 0,
         }
@@ -173,14 +168,13 @@ impl Frame {
             Frame::Flush { token, covers, stable_through } => {
                 FlushBody::put(out, *token, *covers, *stable_through);
             }
-            Frame::FlushDone { token: number, fault } | Frame::CheckpointDone { number, fault } => {
+            Frame::FlushDone { token: number, fault }
+            | Frame::ReadDone { token: number, fault, .. }
+            | Frame::CheckpointDone { number, fault } => {
                 OutcomeBody::put(out, *number, fault_number(*fault), [0; 7]);
             }
             Frame::Read { token, offset, length } => {
                 ReadBody::put(out, *token, *offset, *length, [0; 4]);
-            }
-            Frame::ReadDone { token, length, fault } => {
-                ReadDoneBody::put(out, *token, *length, fault_number(*fault), [0; 3]);
             }
             Frame::ChunkHashes { chunk, mask, walk, digests } => {
                 HashesBody::put(out, *chunk, *mask, walk_number(*walk), [0; 7]);

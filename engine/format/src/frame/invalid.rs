@@ -16,7 +16,14 @@ impl Frame {
             Frame::Write { offset, length, .. } => invalid_data(*offset, *length),
             Frame::Read { offset, length, .. } => invalid_data(*offset, *length),
             Frame::Zero { offset, length, .. } => invalid_span(*offset, *length),
-            Frame::ReadDone { length, .. } => invalid_data(0, *length),
+            Frame::ReadDone {
+                length,
+                fault: None,
+                ..
+            } => invalid_data(0, *length),
+            Frame::ReadDone { length, .. } => {
+                (*length != 0).then_some("data of a read that has failed")
+            }
             Frame::ChunkHashes {
                 chunk,
                 mask,
@@ -70,8 +77,8 @@ fn invalid_marks(first_chunk: u32, masks: &[u32]) -> Option<&'static str> {
     if masks.len() > MARKS_CHUNKS_MAX {
         return Some("more marks than a frame carries");
     }
-    let end = u64::from(first_chunk) + masks.len() as u64;
-    (end > CHUNKS_MAX).then_some("marks past the largest volume")
+    // The last page of the largest volume covers some chunks that no volume has.
+    invalid_chunk(first_chunk)
 }
 
 fn invalid_span(offset: u64, length: u64) -> Option<&'static str> {

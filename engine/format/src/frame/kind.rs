@@ -158,7 +158,7 @@ pub(super) const fn shape(kind: u8) -> Option<Shape> {
         READ => fixed(size_of::<body::ReadBody>()),
         READ_DONE => Shape {
             payload: (0, PAYLOAD_MAX),
-            ..fixed(size_of::<body::ReadDoneBody>())
+            ..fixed(size_of::<body::OutcomeBody>())
         },
         CHUNK_HASHES => list(size_of::<body::HashesBody>(), 16, DIGESTS_MAX),
         CHUNK_VERDICT | CHUNK_WRITTEN => fixed(size_of::<body::ChunkOutcomeBody>()),

@@ -2,7 +2,9 @@
 
 mod document;
 
-use super::{Frame, HEADER_BYTES, Header, PayloadSummary, REASON_BYTES_MAX, decode_header, kind};
+use super::{
+    Fault, Frame, HEADER_BYTES, Header, PayloadSummary, REASON_BYTES_MAX, decode_header, kind,
+};
 use crate::damage::Damage;
 use crate::tests::samples::frames;
 use crate::tests::strategy::any_frame;
@@ -128,13 +130,15 @@ fn a_long_reason_is_cut_at_a_character() {
 
 #[test]
 fn a_payload_belongs_to_those_kinds_that_have_one() {
-    let read = |fault| Frame::ReadDone {
+    let read = |length, fault| Frame::ReadDone {
         token: 1,
-        length: 8192,
+        length,
         fault,
     };
-    assert!(read(None).has_payload());
-    assert!(!read(Some(super::Fault::Disk)).has_payload());
+    assert!(read(8192, None).has_payload());
+    assert!(!read(0, Some(Fault::Disk)).has_payload());
+    assert!(read(0, None).invalid().is_some());
+    assert!(read(8192, Some(Fault::Disk)).invalid().is_some());
     assert_eq!(Frame::ChunkData { chunk: 0, mask: 6 }.payload_bytes(), 8192);
 }
 

@@ -220,7 +220,7 @@ fn any_io_frame() -> impl Strategy<Value = Frame> {
         (any::<u64>(), any_data(), option::of(any_fault())).prop_map(
             |(token, (_, length), fault)| Frame::ReadDone {
                 token,
-                length,
+                length: if fault.is_none() { length } else { 0 },
                 fault,
             }
         ),

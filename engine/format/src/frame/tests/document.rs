@@ -2,8 +2,8 @@
 
 use crate::frame::body::{
     ChunkBody, ChunkOutcomeBody, ConfigurationBody, DiskBody, FlushBody, HashesBody, IdentityBody,
-    MarksBody, NumberBody, OutcomeBody, PingBody, ReadBody, ReadDoneBody, WriteBody, ZeroBody,
-    fault, identity_flags as flag,
+    MarksBody, NumberBody, OutcomeBody, PingBody, ReadBody, WriteBody, ZeroBody, fault,
+    identity_flags as flag,
 };
 use crate::frame::header::HeaderBytes;
 use crate::frame::kind;
@@ -32,7 +32,6 @@ fn the_document_tells_where_the_fields_lie() {
         layout!("Outcome body", OutcomeBody { number, fault, reserved }),
         layout!("Flush body", FlushBody { token, covers, stable_through }),
         layout!("Read body", ReadBody { token, offset, length, reserved }),
-        layout!("Read-done body", ReadDoneBody { token, length, fault, reserved }),
         layout!("Hashes body", HashesBody { chunk, mask, walk, reserved }),
         layout!("Chunk body", ChunkBody { chunk, mask }),
         layout!("Chunk-outcome body", ChunkOutcomeBody { chunk, mask, fault, reserved }),

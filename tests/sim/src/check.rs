@@ -109,19 +109,22 @@ impl World {
         for member in members.into_iter().filter(|m| self.hosts[*m].dark_at < pending.order) {
             let disk = &self.hosts[member].disk;
             missing = missing.or_else(|| {
-                let lacks = |number: &u32| {
-                    (0..BLOCK_SECTORS).any(|sector| {
-                        disk.outcomes(*number, sector)
-                            .any(|left| oracle.misses_flush(*number, sector, left, pending.order))
-                    })
+                let places = oracle.unflushed().flat_map(|n| (0..BLOCK_SECTORS).map(move |s| (n, s)));
+                let lacks = |(number, sector): &(u32, usize)| {
+                    disk.outcomes(*number, *sector)
+                        .any(|left| oracle.misses_flush(*number, *sector, left, pending.order))
                 };
-                oracle.unflushed().find(lacks).map(|number| (member, number))
+                places.into_iter().find(lacks).map(|place| (member, place))
             });
         }
-        if let Some((member, number)) = missing {
-            let left: Vec<Tag> = self.hosts[member].disk.outcomes(number, 0).collect();
+        if let Some((member, (number, sector))) = missing {
+            let left: Vec<Tag> = self.hosts[member].disk.outcomes(number, sector).collect();
+            let history = oracle.tell(number, sector);
             self.fail(Checker::R1, || {
-                format!("{host} answers {pending:?}; block {number} of {member} may be {left:x?}")
+                format!(
+                    "{host} answers {pending:?}; sector {sector} of block {number} of {member} may be \
+                     {left:x?}, but was {history}"
+                )
             });
         }
     }

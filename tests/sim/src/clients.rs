@@ -247,11 +247,7 @@ impl World {
                 self.check_acknowledging(host, &pending);
                 self.succeeded(host, &pending, buffer);
             }
-            Err(error) => {
-                self.coverage.request_error(error);
-                // A flood of refusals at once is no work done.
-                self.clients.completed += u64::from(error == RequestError::Io);
-            }
+            Err(error) => self.coverage.request_error(error),
         }
     }
 

@@ -268,11 +268,6 @@ impl Disk {
             .chain(moving.map(move |write| write.block(number)[sector]))
     }
 
-    /// Whether anything would be lost at a power cut.
-    pub fn is_settled(&self) -> bool {
-        self.unflushed.is_empty() && self.in_flight.is_empty()
-    }
-
     /// The first block of the range that is not zero.
     pub fn occupied(&self, range: Blocks) -> Option<u32> {
         self.visible.range(range).next().map(|(number, _)| *number)

@@ -34,6 +34,8 @@ pub struct Operators {
     unserved_since: Option<Nanos>,
     /// How long that is borne, this time.
     patience: Nanos,
+    /// Whose side of a split brain is kept.
+    kept: Option<Slot>,
 }
 
 impl Operators {
@@ -156,12 +158,25 @@ impl World {
             });
             if (failed || alone) && (calm || self.fate.permille(150)) {
                 self.hosts[host].ailment = Default::default();
+                if status.role == Role::Primary {
+                    self.hand_over(status);
+                }
                 self.trace.line(self.now, || format!("operator at {host}: resync"));
                 self.command(host, Command::Resync { full: false, to: None });
             }
             if status.paused && (calm || self.fate.permille(200)) {
                 self.command(host, Command::Pause(false));
             }
+        }
+    }
+
+    /// A member takes the place of a primary whose disk has failed.
+    fn hand_over(&mut self, primary: &Status) {
+        let members = primary.configuration.in_sync.without(primary.slot);
+        let member = self.hosts_of(members).next();
+        if let Some(member) = member {
+            self.trace.line(self.now, || format!("operator at {member}: swap"));
+            self.command(member, Command::Swap);
         }
     }
 
@@ -173,11 +188,16 @@ impl World {
             Some([status.slot, peer.slot])
         });
         let everyone = statuses.iter().all(Option::is_some);
-        let Some(sides) = split.filter(|_| everyone) else { return };
+        let Some(sides) = split.filter(|_| everyone) else {
+            let healed = statuses.iter().flatten().any(|status| status.role == Role::Primary);
+            self.operators.kept = self.operators.kept.filter(|_| !healed || split.is_some());
+            return;
+        };
         if !calm && !self.fate.permille(300) {
             return;
         }
-        let slot = sides[self.fate.index(2)];
+        let kept = *self.operators.kept.get_or_insert(sides[self.fate.index(2)]);
+        let slot = if sides[0] == kept { sides[1] } else { sides[0] };
         self.trace.line(self.now, || format!("operators discard {slot}"));
         for host in 0..self.hosts.len() {
             self.command(host, Command::Discard { slot });
@@ -205,12 +225,14 @@ impl World {
         let nobody = up.iter().all(|status| status.configuration.primary.is_none());
         let Some(status) = self.candidate(&up) else { return };
         let host = status.slot.index();
-        let force = if calm { !nobody && self.everyone_is_up() } else { self.fate.permille(350) };
-        if calm && !nobody && !force {
+        // Once all is calm force is only for what force has brought about.
+        let forked = self.lineages.count() > 1;
+        let force = if calm { forked && self.fate.permille(200) } else { self.fate.permille(350) };
+        if calm && !nobody && !forked {
             return;
         }
         self.trace.line(self.now, || format!("operator at {host}: promote, force {force}"));
-        self.command(host, Command::Promote { force: force && !calm });
+        self.command(host, Command::Promote { force });
     }
 
     /// Whom a sensible operator would promote: a member of the latest configuration that he sees.
@@ -229,17 +251,13 @@ impl World {
         Some(members[self.fate.index(members.len())])
     }
 
-    fn everyone_is_up(&self) -> bool {
-        self.hosts.iter().all(|host| host.node.is_some())
-    }
-
     /// R10: whether all is well yet.
     fn see_to_calm(&mut self, until: Nanos, statuses: &[Option<Status>]) {
         let well = self.is_well(statuses);
-        if well == Ok(()) {
+        if well == Ok(()) && (self.is_still() || self.now > until) {
             self.conclude();
         } else if self.now > until {
-            let why = well.expect_err("checked above");
+            let why = well.err().unwrap_or_default();
             self.fail(Checker::R10, || format!("60 s after the last fault: {why}"));
         }
     }
@@ -267,6 +285,12 @@ impl World {
             }
         }
         Ok(())
+    }
+
+    /// Nothing is on its way, as far as one can see: the disks are the same, and nobody holds a buffer.
+    fn is_still(&self) -> bool {
+        let same = (1..self.hosts.len()).all(|host| self.identical(0, host));
+        same && self.hosts.iter().all(|host| host.arena.held() == 0)
     }
 
     /// All is well: the disks must be, too.

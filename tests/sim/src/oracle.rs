@@ -4,7 +4,7 @@
 //! taken effect (acknowledged, or seen by a read), or any later one whose outcome is unknown. What a
 //! flush has covered is its floor: losing the power of every good copy takes nothing before it away.
 
-use crate::content::{BLOCK_SECTORS, Block, Blocks, Tag, ZERO_BLOCK, blocks, sectors};
+use crate::content::{BLOCK_SECTORS, Block, Tag, ZERO_BLOCK, blocks, sectors};
 use format::types::{BLOCK_BYTES, Span};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -244,6 +244,23 @@ impl Oracle {
         Mismatch { sector: at as u64, found, permissible, wrong }
     }
 
+    /// What a sector's history is, for people: each write's order, value, and fate.
+    pub fn tell(&self, number: u32, sector: usize) -> String {
+        let Some(history) = self.blocks.get(&number) else { return "never written".into() };
+        let bit = 1_u8 << sector;
+        let mut text = format!("{:x}", history.base[sector]);
+        for entry in history.entries.iter().filter(|entry| entry.mask & bit != 0) {
+            let fate = match (entry.dead & bit != 0, entry.known & bit != 0) {
+                (true, _) => "dead",
+                (false, true) => "known",
+                (false, false) => "open",
+            };
+            let (order, at) = (entry.order, entry.acknowledged_at);
+            text += &format!(", {:x} (order {order}, {fate}, acknowledged {at:?})", entry.values[sector]);
+        }
+        text
+    }
+
     /// The blocks that a client has ever written, in this history.
     pub fn numbers(&self) -> impl Iterator<Item = u32> {
         self.blocks.keys().copied()
@@ -286,11 +303,6 @@ fn part(span: Span, number: u32, values: Option<&[Tag]>) -> (u8, Block) {
 fn place(sector: usize) -> (u32, usize) {
     let number = u32::try_from(sector / BLOCK_SECTORS).expect("a volume has few blocks");
     (number, sector % BLOCK_SECTORS)
-}
-
-/// The blocks of a span, for the use of checkers.
-pub fn numbers(span: Span) -> Blocks {
-    blocks(span)
 }
 
 #[cfg(test)]

@@ -66,7 +66,14 @@ impl World {
         let latest = self.lineages.get(lineage).latest;
         let slot = self.hosts[host].slot;
         let member = latest.in_sync.contains(slot);
-        let proposes = latest.primary == Some(slot) || latest.primary.is_none() && member;
+        // With every member of its own, a new configuration leaves an old primary nobody to
+        // acknowledge with.
+        let whole = latest.in_sync.difference(next.in_sync).is_empty();
+        let other_counts = latest.primary.is_some_and(|primary| {
+            latest.in_sync.contains(primary) && !next.in_sync.contains(primary)
+        });
+        let proposes = latest.primary == Some(slot)
+            || member && (latest.primary.is_none() || whole && !other_counts);
         let new_primary = next.primary.filter(|primary| Some(*primary) != latest.primary);
         let stranger = new_primary.filter(|primary| !latest.in_sync.contains(*primary));
         if !proposes || stranger.is_some() {

@@ -34,7 +34,7 @@ fn fua_is_durable_without_a_flush() {
     let mut disk = Disk::default();
     write(&mut disk, 3, 1, false);
     write(&mut disk, 3, 2, true);
-    assert!(disk.is_settled());
+    assert!(!disk.is_volatile(3));
     disk.lose_power(Loss::All, &mut Rng::new(1));
     assert_eq!(version(&disk, 3), 2);
 }

@@ -73,8 +73,9 @@ impl World {
         self.trace.line(self.now, || format!("{host} loses its power"));
         self.hosts[host].dark_at = self.clients.order();
         self.hosts[host].dark_since = self.now;
-        let settled = self.hosts[host].disk.is_settled();
-        self.hosts[host].intact &= settled;
+        // Although nothing may be lost, nobody can tell after an unclean stop.
+        let clean = self.hosts[host].meta.superblock().clean;
+        self.hosts[host].intact &= clean;
         self.end_process(host, Down::Dark, false);
         let loss = [Loss::All, Loss::Any, Loss::Torn][self.chance.index(3)];
         let changed = self.hosts[host].disk.lose_power(loss, &mut self.chance);

@@ -49,8 +49,7 @@ pub struct Superblock {
     pub configuration: Configuration,
     /// The generation that its data descends from.
     pub data_generation: Generation,
-    /// The ancestors of `data_generation`, latest first, at most
-    /// [`HISTORY_MAX`](crate::frame::HISTORY_MAX).
+    /// The ancestors of `data_generation`, latest first, at most [`HISTORY_MAX`].
     pub history: Vec<Generation>,
     /// Whether `history` reaches back to the volume's creation.
     pub history_complete: bool,

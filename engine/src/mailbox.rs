@@ -5,6 +5,7 @@ use crate::frontend::Session;
 use crate::volume::VolumeStatus;
 use format::types::Slot;
 use replica::command::{Answer, Command, Refusal};
+use replica::event::SessionId;
 use ring::Waker;
 use std::collections::VecDeque;
 use std::fmt;
@@ -16,6 +17,7 @@ pub(crate) enum Message {
     /// An authenticated data link.
     Peer {
         peer: Slot,
+        session: SessionId,
         socket: OwnedFd,
         received: Vec<u8>,
     },

@@ -12,7 +12,7 @@ use crate::volume::{Options, VolumeEvent, VolumeStatus};
 use format::types::{DiskState, Slot};
 use replica::Node;
 use replica::command::{Answer, Command, Refusal};
-use replica::event::{Effect, Effects, Event, Nanos};
+use replica::event::{Effect, Effects, Event, Nanos, SessionId};
 use replica::notice::Notice;
 use replica::status::ConnectionState;
 use ring::{Completion, File, Ring, SetupError};
@@ -194,8 +194,12 @@ impl Reactor {
         self.transport.turn_ended(&mut self.shell);
         self.clients.turn_ended(&mut self.shell);
         for lost in self.transport.take_lost() {
-            let (peer, retry) = (lost.peer, lost.retry);
-            (self.events)(VolumeEvent::LinkLost { peer, retry });
+            let (peer, session, retry) = (lost.peer, lost.session, lost.retry);
+            (self.events)(VolumeEvent::LinkLost {
+                peer,
+                session,
+                retry,
+            });
         }
     }
 
@@ -308,9 +312,10 @@ impl Reactor {
         match message {
             Message::Peer {
                 peer,
+                session,
                 socket,
                 received,
-            } => self.attach_peer(peer, socket, received),
+            } => self.attach_peer(peer, session, socket, received),
             Message::Client {
                 socket,
                 received,
@@ -348,12 +353,18 @@ impl Reactor {
         }
     }
 
-    fn attach_peer(&mut self, peer: Slot, socket: OwnedFd, received: Vec<u8>) {
+    fn attach_peer(&mut self, peer: Slot, session: SessionId, socket: OwnedFd, received: Vec<u8>) {
+        let retry = true;
         match self.socket(socket) {
-            Some(socket) => self
-                .transport
-                .attach(&mut self.shell, peer, socket, received),
-            None => (self.events)(VolumeEvent::LinkLost { peer, retry: true }),
+            Some(socket) => {
+                self.transport
+                    .attach(&mut self.shell, peer, session, socket, received);
+            }
+            None => (self.events)(VolumeEvent::LinkLost {
+                peer,
+                session,
+                retry,
+            }),
         }
     }
 

@@ -20,6 +20,8 @@ const LINGER_NANOS: Nanos = 1_000_000_000;
 pub(crate) struct LinkLost {
     /// Whose.
     pub(crate) peer: Slot,
+    /// Which.
+    pub(crate) session: SessionId,
     /// Whether a new one is wanted.
     pub(crate) retry: bool,
     /// One clause why.
@@ -30,7 +32,6 @@ pub(crate) struct LinkLost {
 #[derive(Default)]
 pub(crate) struct Transport {
     links: Vec<Link>,
-    sessions: u64,
     lost: Vec<LinkLost>,
 }
 
@@ -62,11 +63,13 @@ enum Pause {
 }
 
 impl Transport {
-    /// Takes a link over, with what has been received. An earlier one to the same peer ends at once.
+    /// Takes a link over, with a number that no other has had and what has been received. An earlier one to
+    /// the same peer ends at once.
     pub(crate) fn attach(
         &mut self,
         shell: &mut Shell,
         peer: Slot,
+        session: SessionId,
         socket: File,
         received: Vec<u8>,
     ) {
@@ -77,8 +80,6 @@ impl Transport {
             }
             stays
         });
-        self.sessions += 1;
-        let session = SessionId(self.sessions);
         shell
             .events
             .push_back(Event::PeerConnected { peer, session });
@@ -139,6 +140,7 @@ impl Transport {
         let reason = "the session was ended".to_owned();
         self.lost.push(LinkLost {
             peer,
+            session,
             retry,
             reason,
         });
@@ -239,6 +241,7 @@ impl Transport {
             shell.events.push_back(Event::PeerLost { peer, session });
             self.lost.push(LinkLost {
                 peer,
+                session,
                 retry: true,
                 reason,
             });

@@ -8,12 +8,14 @@ use format::superblock::Replica;
 use format::types::{Generation, Name, REPLICAS_MAX, Slot, VolumeId};
 use replica::Settings;
 use replica::command::{Answer, Command, Refusal};
+use replica::event::SessionId;
 use replica::notice::Notice;
 use replica::status::Status;
 use ring::SetupError;
 use std::os::fd::OwnedFd;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, mpsc};
 use std::thread::JoinHandle;
 
@@ -69,6 +71,8 @@ pub enum VolumeEvent {
     LinkLost {
         /// Whose.
         peer: Slot,
+        /// Which, as [`Volume::attach_peer`] told: a later link may have been handed over meanwhile.
+        session: SessionId,
         /// Whether to dial again.
         retry: bool,
     },
@@ -115,6 +119,7 @@ pub struct VolumeStatus {
 #[derive(Clone, Debug)]
 pub struct Volume {
     mailbox: Arc<Mailbox>,
+    sessions: Arc<AtomicU64>,
     thread: Arc<Mutex<Option<JoinHandle<()>>>>,
 }
 
@@ -158,6 +163,7 @@ impl Volume {
         match receiver.recv() {
             Ok(Ok(mailbox)) => Ok(Volume {
                 mailbox,
+                sessions: Arc::default(),
                 thread: Arc::new(Mutex::new(Some(thread))),
             }),
             Ok(Err(error)) => Err(failed(error.to_string())),
@@ -165,13 +171,17 @@ impl Volume {
         }
     }
 
-    /// Hands an authenticated data link over, with what has been received behind the handshake.
-    pub fn attach_peer(&self, peer: Slot, socket: OwnedFd, received: Vec<u8>) {
+    /// Hands an authenticated data link over, with what has been received behind the handshake, and tells
+    /// its number.
+    pub fn attach_peer(&self, peer: Slot, socket: OwnedFd, received: Vec<u8>) -> SessionId {
+        let session = SessionId(self.sessions.fetch_add(1, Ordering::Relaxed) + 1);
         self.mailbox.post(Message::Peer {
             peer,
+            session,
             socket,
             received,
         });
+        session
     }
 
     /// Hands a negotiated client over, with what has been received behind the negotiation.

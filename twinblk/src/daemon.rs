@@ -135,8 +135,12 @@ impl Daemon {
         while let Some((hosted, event)) = reports.recv().await {
             match event {
                 VolumeEvent::Notice(notice) => self.noticed(&hosted, &notice).await,
-                VolumeEvent::LinkLost { peer, retry } => {
-                    self.links.lost(hosted.record.volume, peer, retry);
+                VolumeEvent::LinkLost {
+                    peer,
+                    session,
+                    retry,
+                } => {
+                    self.links.lost(hosted.record.volume, peer, session, retry);
                 }
                 VolumeEvent::LinkWanted { peer } => self.links.wanted(hosted.record.volume, peer),
                 VolumeEvent::Failed(reason) => {

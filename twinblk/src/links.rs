@@ -9,6 +9,7 @@ use crate::registry::Member;
 use crate::volumes::Hosted;
 use format::hello::Hello;
 use format::types::{Name, NodeId, Slot, VolumeId};
+use replica::event::SessionId;
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -42,7 +43,11 @@ enum State {
     /// It is being dialled, and accepted.
     Wanted,
     /// The replica has it.
-    Up { dialled_here: bool, since: Instant },
+    Up {
+        dialled_here: bool,
+        since: Instant,
+        session: SessionId,
+    },
     /// The replica wants none until an operator has acted.
     StandAlone,
     /// The replica is no longer open.
@@ -80,13 +85,19 @@ impl Links {
     }
 
     /// The replica has lost a link. With `retry` it wants a new one.
-    pub(crate) fn lost(&self, volume: VolumeId, peer: Slot, retry: bool) {
-        if let Some(link) = self.find(volume, peer) {
-            link.set(if retry {
+    pub(crate) fn lost(&self, volume: VolumeId, peer: Slot, session: SessionId, retry: bool) {
+        let Some(link) = self.find(volume, peer) else {
+            return;
+        };
+        let mut state = lock(&link.state);
+        // Another link may have taken its place before this was heard.
+        if matches!(*state, State::Up { session: up, .. } if up == session) {
+            *state = if retry {
                 State::Wanted
             } else {
                 State::StandAlone
-            });
+            };
+            link.changed.notify_one();
         }
     }
 
@@ -240,8 +251,8 @@ fn attach(daemon: &Daemon, hosted: &Hosted, peer: Slot, link: &DataLink, establi
     *state = State::Up {
         dialled_here,
         since: Instant::now(),
+        session: volume.attach_peer(peer, socket, Vec::new()),
     };
-    volume.attach_peer(peer, socket, Vec::new());
     drop(state);
     link.changed.notify_one();
 }

@@ -277,7 +277,7 @@ fn a_link_that_breaks_comes_back_and_everything_is_equal() {
             let event = events
                 .recv_timeout(Duration::from_secs(20))
                 .expect("the link is lost");
-            if let VolumeEvent::LinkLost { peer, retry } = event {
+            if let VolumeEvent::LinkLost { peer, retry, .. } = event {
                 return (peer, retry);
             }
         }

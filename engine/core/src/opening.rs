@@ -4,7 +4,7 @@ use crate::activity_log::ActivityLog;
 use crate::barrier::Barrier;
 use crate::change::{Change, Persistence, Then};
 use crate::dirty::Dirty;
-use crate::event::Effects;
+use crate::event::{Effects, Nanos};
 use crate::inflight::Inflight;
 use crate::node::{Node, Opening, Settings};
 use crate::notice::Notice;
@@ -67,12 +67,7 @@ impl Node {
             by_sequence: VecDeque::new(),
             first_sequence: crate::limits::FIRST_SEQUENCE,
             barrier: Barrier::default(),
-            peers: std::array::from_fn(|index| {
-                let other = Slot::all()
-                    .nth(index)
-                    .filter(|other| others.contains(*other));
-                other.map(|other| Peer::new(other, now))
-            }),
+            peers: peers_of(others, now),
             ready: Vec::new(),
             proceeding: Vec::new(),
             again: false,
@@ -120,6 +115,13 @@ impl Node {
                 .iter()
                 .all(|slot| self.marks_of(slot).dirty_pages().next().is_none())
     }
+}
+
+fn peers_of(others: NodeSet, now: Nanos) -> [Option<Peer>; REPLICAS_MAX] {
+    std::array::from_fn(|index| {
+        let other = others.iter().find(|other| other.index() == index);
+        other.map(|other| Peer::new(other, now))
+    })
 }
 
 fn other_replicas(superblock: &Superblock) -> NodeSet {

@@ -275,99 +275,7 @@ impl World {
 
     fn carry_out_one(&mut self, index: usize, effect: Effect) {
         let machine = &mut self.machines[index];
-        let outcome = if machine.disk_fails {
-            Err(DiskError::Io)
-        } else {
-            Ok(())
-        };
-        let done = |io| Event::IoDone { io, result: Ok(()) };
         match effect {
-            Effect::Complete { token, result } => {
-                let data = |buffer: Buffer| machine.buffers.remove(&buffer.0).expect("a claim");
-                let reply = result.map(|buffer| buffer.map(data).unwrap_or_default());
-                machine.replies.insert(token.request, reply);
-            }
-            Effect::ReadLocal { io, span } => {
-                let content: Vec<u64> = blocks(span)
-                    .map(|block| machine.blocks.get(&block).copied().unwrap_or(0))
-                    .collect();
-                let buffer = self.buffer(index, content);
-                let event = match outcome {
-                    Ok(()) => Event::ReadDone {
-                        io,
-                        result: Ok(buffer),
-                    },
-                    Err(error) => Event::ReadDone {
-                        io,
-                        result: Err(error),
-                    },
-                };
-                self.machines[index].events.push_back(event);
-            }
-            Effect::WriteLocal {
-                io,
-                span,
-                buffer,
-                start,
-                ..
-            } => {
-                let skip = usize::try_from(u64::from(start) / BLOCK_BYTES).expect("small");
-                let content = machine.buffers[&buffer.0].clone();
-                if outcome.is_ok() {
-                    machine
-                        .blocks
-                        .extend(blocks(span).zip(content.into_iter().skip(skip)));
-                }
-                machine.events.push_back(Event::IoDone {
-                    io,
-                    result: outcome,
-                });
-            }
-            Effect::ZeroLocal { io, span, .. } => {
-                machine
-                    .blocks
-                    .retain(|block, _| !blocks(span).contains(block));
-                machine.events.push_back(Event::IoDone {
-                    io,
-                    result: outcome,
-                });
-            }
-            Effect::FlushLocal { io } => {
-                machine.events.push_back(Event::IoDone {
-                    io,
-                    result: outcome,
-                });
-            }
-            Effect::Overlay { base, patch, .. } => {
-                let value = machine.buffers[&patch.0][0];
-                let base = machine.buffers.get_mut(&base.0).expect("a claim");
-                base.iter_mut().for_each(|block| *block ^= value);
-            }
-            Effect::Hash { io, buffer, blocks } => {
-                let content = &machine.buffers[&buffer.0];
-                let count = usize::try_from(blocks).expect("small");
-                let digests = content
-                    .iter()
-                    .take(count)
-                    .map(|value| digest(*value))
-                    .collect();
-                machine.events.push_back(Event::Hashed { io, digests });
-            }
-            Effect::Release(buffer) => {
-                machine
-                    .buffers
-                    .remove(&buffer.0)
-                    .expect("a claim is given back once");
-            }
-            Effect::WriteSuperblock { io, superblock } => {
-                machine.superblock = *superblock;
-                machine.events.push_back(done(io));
-            }
-            Effect::WriteLog { io, .. } => machine.events.push_back(done(io)),
-            Effect::WritePage { io, page } => {
-                machine.pages.insert((page.slot.index(), page.index), page);
-                machine.events.push_back(done(io));
-            }
             Effect::Send {
                 peer,
                 session,
@@ -388,9 +296,43 @@ impl World {
                     self.machines[peer.index()].events.push_back(lost);
                 }
             }
+            Effect::ReadLocal { io, span } => {
+                let content: Vec<u64> = blocks(span)
+                    .map(|block| machine.blocks.get(&block).copied().unwrap_or(0))
+                    .collect();
+                let outcome = machine.outcome();
+                let buffer = self.buffer(index, content);
+                let result = outcome.map(|()| buffer);
+                self.machines[index]
+                    .events
+                    .push_back(Event::ReadDone { io, result });
+            }
+            Effect::Complete { token, result } => {
+                let data = |buffer: Buffer| machine.buffers.remove(&buffer.0).expect("a claim");
+                let reply = result.map(|buffer| buffer.map(data).unwrap_or_default());
+                machine.replies.insert(token.request, reply);
+            }
             Effect::DropClients => {}
             Effect::Notice(notice) => machine.notices.push(notice),
             Effect::Answer { id, result } => drop(machine.answers.insert(id, result)),
+            Effect::Hash { io, buffer, blocks } => {
+                let count = usize::try_from(blocks).expect("small");
+                let content = machine.buffers[&buffer.0].iter().take(count);
+                let digests = content.map(|value| digest(*value)).collect();
+                machine.events.push_back(Event::Hashed { io, digests });
+            }
+            Effect::Overlay { base, patch, .. } => {
+                let value = machine.buffers[&patch.0][0];
+                let base = machine.buffers.get_mut(&base.0).expect("a claim");
+                base.iter_mut().for_each(|block| *block ^= value);
+            }
+            Effect::Release(buffer) => {
+                machine
+                    .buffers
+                    .remove(&buffer.0)
+                    .expect("a claim is given back once");
+            }
+            write => machine.write(write),
         }
     }
 
@@ -504,6 +446,51 @@ impl World {
 }
 
 impl Machine {
+    fn outcome(&self) -> Result<(), DiskError> {
+        if self.disk_fails {
+            Err(DiskError::Io)
+        } else {
+            Ok(())
+        }
+    }
+
+    /// Carries a write or flush out at once.
+    fn write(&mut self, effect: Effect) {
+        let outcome = self.outcome();
+        let (io, result) = match effect {
+            Effect::WriteLocal {
+                io,
+                span,
+                buffer,
+                start,
+                ..
+            } => {
+                let skip = usize::try_from(u64::from(start) / BLOCK_BYTES).expect("small");
+                let content = self.buffers[&buffer.0].iter().copied().skip(skip);
+                if outcome.is_ok() {
+                    self.blocks.extend(blocks(span).zip(content));
+                }
+                (io, outcome)
+            }
+            Effect::ZeroLocal { io, span, .. } => {
+                self.blocks.retain(|block, _| !blocks(span).contains(block));
+                (io, outcome)
+            }
+            Effect::FlushLocal { io } => (io, outcome),
+            Effect::WriteSuperblock { io, superblock } => {
+                self.superblock = *superblock;
+                (io, Ok(()))
+            }
+            Effect::WriteLog { io, .. } => (io, Ok(())),
+            Effect::WritePage { io, page } => {
+                self.pages.insert((page.slot.index(), page.index), page);
+                (io, Ok(()))
+            }
+            other => unreachable!("{other:?} writes nothing"),
+        };
+        self.events.push_back(Event::IoDone { io, result });
+    }
+
     fn blocks_set(&self) -> BTreeMap<u64, u64> {
         self.blocks
             .iter()

@@ -153,12 +153,16 @@ impl World {
             return false;
         }
         let made_at = self.network.connections[&id].made_at;
+        self.is_past_handshake(host, member) && self.hosts[member].dark_since <= made_at
+    }
+
+    /// Whether the node works with the other.
+    fn is_past_handshake(&self, host: usize, other: usize) -> bool {
         let Some(node) = &self.hosts[host].node else { return false };
-        let slot = self.hosts[member].slot;
+        let slot = self.hosts[other].slot;
         let peers = node.status().peers;
         let state = peers.iter().find(|peer| peer.slot == slot).map(|peer| peer.replication);
         state.is_some_and(|state| state != ReplicationState::Off)
-            && self.hosts[member].dark_since <= made_at
     }
 
     /// Blocks of a host's disk may have changed.

@@ -52,19 +52,35 @@ impl History {
     }
 
     /// The sector's write in this place has taken effect as the last before the order.
-    fn settle(&mut self, sector: usize, at: Option<usize>, before: Order) {
+    fn settle(&mut self, sector: usize, at: usize, before: Order) {
         let bit = 1_u8 << sector;
+        for (nth, entry) in self.entries.iter_mut().enumerate() {
+            if entry.order < before && entry.mask & bit != 0 {
+                let last = nth == at;
+                entry.known = if last { entry.known | bit } else { entry.known & !bit };
+                entry.dead = if last { entry.dead } else { entry.dead | bit };
+            }
+        }
+    }
+
+    /// A read of this order has seen a value. Of several writes of the same value the first is sure to
+    /// have taken effect, and a later one may have.
+    fn seen(&mut self, sector: usize, value: Tag, before: Order) -> bool {
+        let bit = 1_u8 << sector;
+        let candidates = self.values(sector, before).filter(|(_, candidate)| *candidate == value);
+        let Some((first, _)) = candidates.last() else { return false };
         for (nth, entry) in self.entries.iter_mut().enumerate() {
             if entry.order >= before || entry.mask & bit == 0 {
                 continue;
             }
-            if Some(nth) == at {
+            if Some(nth) == first {
                 entry.known |= bit;
-            } else {
+            } else if entry.values[sector] != value || Some(nth) < first {
                 entry.dead |= bit;
                 entry.known &= !bit;
             }
         }
+        true
     }
 }
 
@@ -128,7 +144,7 @@ impl Oracle {
             };
             let mask = history.entries[at].mask;
             for sector in (0..BLOCK_SECTORS).filter(|sector| mask & 1 << sector != 0) {
-                history.settle(sector, Some(at), order + 1);
+                history.settle(sector, at, order + 1);
                 if durable {
                     history.base[sector] = history.entries[at].values[sector];
                 }
@@ -199,10 +215,8 @@ impl Oracle {
                 self.check_absent(first + nth, *found)?;
                 continue;
             };
-            let seen = history.values(sector, order).find(|(_, value)| value == found);
-            match seen {
-                Some((at, _)) => history.settle(sector, at, order),
-                None => return Err(self.mismatch(first + nth, *found, order)),
+            if !history.seen(sector, *found, order) {
+                return Err(self.mismatch(first + nth, *found, order));
             }
         }
         Ok(())

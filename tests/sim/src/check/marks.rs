@@ -38,7 +38,8 @@ impl World {
     /// R6 for what is sent: the extents are in the primary's durable log.
     pub(crate) fn check_logged(&mut self, host: usize, span: Span) {
         let meta = &self.hosts[host].meta;
-        let superblock = meta.superblock();
+        // A failed disk is written to no more: its log has nothing to cover.
+        let superblock = meta.next_superblock().unwrap_or(meta.superblock());
         let usable = !matches!(superblock.disk_state, DiskState::Failed | DiskState::Diskless)
             && superblock.configuration.in_sync.contains(superblock.slot);
         if usable && let Some(extent) = span.extents().find(|extent| !meta.is_hot(*extent)) {
@@ -116,7 +117,10 @@ impl World {
     fn check_drop(&mut self, host: usize, next: Configuration) {
         let now = self.hosts[host].meta.superblock().configuration;
         let me = Some(self.hosts[host].slot);
-        if now.primary != me || next.primary != me || next.generation == now.generation {
+        let drops = now.primary == me && next.primary == me && next.generation != now.generation;
+        // Who is forced to go on alone cannot know what the others have done since.
+        let forced = self.lineages.of(next.generation) != Some(self.lineage_of(host));
+        if !drops || forced {
             return;
         }
         let dropped: Vec<usize> = self.hosts_of(now.in_sync.difference(next.in_sync)).collect();

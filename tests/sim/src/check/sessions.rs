@@ -134,7 +134,7 @@ impl World {
             let end = connection.end_of(host);
             let made_at = connection.made_at;
             let answered = self.checks.known(id, end).answered.max(made_at);
-            if self.now > answered + patience {
+            if self.now > answered + patience && self.is_past_handshake(host, peer) {
                 let silent = (self.now - answered) / MILLISECOND;
                 self.fail(Checker::R5, || {
                     format!("{host} keeps its link to {peer}, which last answered {silent} ms ago")

@@ -40,6 +40,9 @@ pub(crate) async fn act(
     let own = &daemon.config.name;
     match action {
         Action::Promote { force } => {
+            if !force {
+                refuse_in_split_brain(hosted).await?;
+            }
             hosted.command(Command::Promote { force }).await?;
             Ok(Outcome::line(format!("{name}: {own} is the primary")))
         }
@@ -109,6 +112,20 @@ async fn other_node(
     let member = slot.and_then(|slot| hosted.record.members.iter().find(|one| one.slot == slot));
     let node = member.map(|member| member.name.clone());
     Ok(node.filter(|node| daemon.nodes.session(node).is_ok()))
+}
+
+/// Whoever promotes believes that there is one volume; in a split brain there are two.
+async fn refuse_in_split_brain(hosted: &Hosted) -> Result<(), Failure> {
+    let status = hosted.status().await?;
+    match status.replica.peers.iter().find(|peer| peer.split_brain) {
+        None => Ok(()),
+        Some(peer) => Err(Failure::protects_data(format!(
+            "split brain with {}: `twinblk volume resolve {} --discard NODE --dry-run` tells what each \
+             choice loses",
+            hosted.record.node_name(peer.slot),
+            hosted.record.name
+        ))),
+    }
 }
 
 async fn verify(hosted: &Hosted, repair: bool) -> Result<Outcome, Failure> {

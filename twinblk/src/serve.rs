@@ -8,6 +8,7 @@ use crate::handlers;
 use crate::happenings::Incident;
 use crate::{admin, link, nodes};
 use nbd_server::listener::Listener;
+use std::io::IsTerminal;
 use std::path::Path;
 use std::sync::Arc;
 use tokio::net::TcpListener;
@@ -21,6 +22,7 @@ pub(crate) fn run(config: &Path) -> Result<(), Failure> {
     tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(std::io::stderr)
+        .with_ansi(std::io::stderr().is_terminal())
         .init();
     let config = Config::read(config)?;
     // The control plane is light, and the data path has threads of its own.

@@ -209,10 +209,12 @@ impl Volumes {
         if hosted.record.phase == Phase::Ready {
             let (report, reporter) = (self.report.clone(), hosted.clone());
             let paths = self.registry.paths(&hosted.record);
+            // Held meanwhile, so that a reactor which fails at once is found closed and not open.
+            let mut state = lock(&hosted.state);
             let opened = Volume::open(&paths, self.options.clone(), move |event| {
                 report(&reporter, event);
             });
-            *lock(&hosted.state) = match opened {
+            *state = match opened {
                 Ok(volume) => State::Open(volume),
                 Err(error) => State::Closed(error.to_string()),
             };

@@ -179,7 +179,7 @@ fn write_volume(out: &mut String, volume: &VolumeView) -> std::fmt::Result {
 pub(crate) fn receipt_line(receipt: &crate::api::ReceiptView) -> String {
     let felt = receipt.application_p99_us;
     format!(
-        "{} blocks had changed, {} moved, {} on the wire, {} saved by hash, {:.2} s{}",
+        "{} blocks marked, {} moved, {} on the wire, {} saved by hash, {:.2} s{}",
         receipt.blocks_dirty,
         Size(receipt.bytes_moved),
         Size(receipt.bytes_on_wire),

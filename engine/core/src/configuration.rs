@@ -161,6 +161,14 @@ impl Node {
         for slot in self.voided(before, next).iter() {
             self.marks_mut(slot).clear_all();
         }
+        for slot in next
+            .in_sync
+            .difference(before.in_sync)
+            .without(self.slot)
+            .iter()
+        {
+            self.peer_mut(slot).disk_state = Some(DiskState::UpToDate);
+        }
         self.joining = self.joining.difference(next.in_sync);
         let dropped = before.in_sync.difference(next.in_sync);
         for slot in dropped.without(self.slot).iter() {
@@ -173,12 +181,23 @@ impl Node {
         self.notice(Notice::Configured(next));
     }
 
+    /// Whether a configuration that a peer names is over replicas that the volume has.
+    pub(crate) fn knows_all_of(&self, next: Configuration) -> bool {
+        let all = self.others.with(self.slot);
+        next.in_sync.difference(all).is_empty()
+            && next.primary.is_none_or(|primary| all.contains(primary))
+            && (!next.in_sync.is_empty() || next.epoch == 0)
+    }
+
     /// The coordinator has sent a configuration in the stream.
     pub(crate) fn configuration_received(&mut self, peer: Slot, next: Configuration) {
         let Some(session) = self.session_id(peer) else {
             return;
         };
         let current = self.superblock.configuration;
+        if !self.knows_all_of(next) {
+            return self.disconnect(peer, "it named replicas that there are not", true);
+        }
         if next.epoch <= current.epoch {
             return self.disconnect(peer, "it sent an old configuration", true);
         }

@@ -230,7 +230,7 @@ impl Node {
         let id = session.id;
         let follows = session.relation == Relation::Follower(Goal::Resync);
         let ours = next.in_sync.contains(self.slot) && next.epoch > self.configuration.epoch;
-        if !follows || !ours || !self.disk_usable() {
+        if !follows || !ours || !self.disk_usable() || !self.knows_all_of(next) {
             return self.disconnect(peer, "it wants to admit whom it cannot", true);
         }
         self.superblock.pending_admission = Some((next.epoch, next.generation));

@@ -10,10 +10,13 @@ use crate::progress::Goal;
 use crate::reconcile::{Scope, Side, Verdict, reconcile};
 use crate::role::{Role, is_superseded};
 use format::frame::{Frame, Identity};
-use format::types::{DiskState, Slot};
+use format::types::{DiskState, NodeSet, Slot};
 
 impl Node {
     pub(crate) fn identity_heard(&mut self, peer: Slot, identity: Box<Identity>) {
+        if !self.knows_all_of(identity.configuration) {
+            return self.disconnect(peer, "it named replicas that there are not", true);
+        }
         let state = self.peer_mut(peer);
         state.disk_state = Some(identity.disk_state);
         let Some(session) = state.session.as_mut() else {
@@ -163,7 +166,14 @@ impl Node {
             return;
         };
         session.holding = false;
-        let Some(verdict) = session.verdict() else {
+        if matches!(self.role, Role::Waiting)
+            && self.configuration.in_sync == NodeSet::only(self.slot)
+        {
+            // The handover to us had not reached us.
+            self.resume();
+        }
+        let session = self.peer(peer).session.as_ref();
+        let Some(verdict) = session.and_then(|session| session.verdict()) else {
             return;
         };
         if let Verdict::Resync {
@@ -260,6 +270,8 @@ impl Node {
                 self.release_held(peer);
             }
             Relation::Follower(_) => {
+                let state = self.superblock.disk_state;
+                self.send(peer, Frame::Disk(state), None);
                 self.send_marks(peer);
                 self.session_up(peer);
             }

@@ -79,7 +79,11 @@ impl Node {
     /// that coordinates has to be asked.
     fn promotion_members(&self, force: bool) -> Result<Option<NodeSet>, Refusal> {
         let protects = |text: String| Err(Refusal::ProtectsData(text));
+        let split = self.peers.iter().flatten().find(|peer| peer.split_brain);
         match self.role {
+            Role::Primary if split.is_some() && !force => {
+                return protects("there is a split brain: resolve it first".into());
+            }
             Role::Primary => return Ok(None),
             Role::Secondary | Role::Waiting => {}
             _ => return Err(Refusal::NotNow("the replica is busy; try again".into())),

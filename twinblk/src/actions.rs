@@ -6,6 +6,7 @@ mod remove;
 mod resolve;
 
 pub(crate) use create::create;
+pub(crate) use remove::refuse_if_open;
 
 use crate::api::{Action, Outcome};
 use crate::control::{Order, Request, Response};

@@ -114,6 +114,15 @@ async fn remove(
     volume: VolumeId,
     keep_data: bool,
 ) -> Result<Response, Failure> {
+    // Whatever the coordinator knew, nothing is taken from under a client of this node.
+    if let Some(hosted) = daemon.volumes.with_id(volume) {
+        hosted.seal(true);
+        let clients = hosted.status().await.map_or(0, |status| status.io.clients);
+        if let Err(refusal) = actions::refuse_if_open(&hosted.record.name, clients) {
+            hosted.seal(false);
+            return Err(refusal);
+        }
+    }
     daemon.links.forget(volume);
     let volumes = daemon.clone();
     let removed = blocking(move || volumes.volumes.remove(volume, keep_data)).await?;

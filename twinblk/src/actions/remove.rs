@@ -2,10 +2,12 @@
 
 use crate::actions::tell;
 use crate::api::Outcome;
+use crate::control::{Request, Response};
 use crate::daemon::{Daemon, blocking};
-use crate::failure::Failure;
+use crate::failure::{Failure, FailureKind};
 use crate::registry::{Decision, Verdict};
 use crate::volumes::Hosted;
+use format::types::Name;
 use std::sync::Arc;
 
 /// Removes a volume on all nodes.
@@ -38,23 +40,21 @@ async fn decide(
     keep_data: bool,
 ) -> Result<Decision, Failure> {
     let record = &hosted.record;
-    // A replica that cannot be opened has no clients.
-    if let Ok(status) = hosted.status().await {
-        let primary = status.replica.configuration.primary;
-        if let Some(primary) = primary.filter(|primary| *primary != record.slot) {
-            let primary = record.node_name(primary);
-            return Err(Failure::protects_data(format!(
-                "{primary} cannot be asked and may serve {0}: connect it, or `twinblk volume promote {0} \
-                 --force` here first if it is gone for good",
-                record.name
-            )));
+    match hosted.status().await {
+        Ok(status) => {
+            let primary = status.replica.configuration.primary;
+            if let Some(primary) = primary.filter(|primary| *primary != record.slot) {
+                let primary = record.node_name(primary);
+                return Err(Failure::protects_data(format!(
+                    "{primary} cannot be asked and may serve {0}: connect it, or `twinblk volume promote \
+                     {0} --force` here first if it is gone for good",
+                    record.name
+                )));
+            }
+            refuse_if_open(&record.name, status.io.clients)?;
         }
-        if status.io.clients > 0 {
-            return Err(Failure::protects_data(format!(
-                "volume {} is open by {} clients: disconnect them first",
-                record.name, status.io.clients
-            )));
-        }
+        // This replica serves nobody, and knows nothing of the others.
+        Err(_) => refuse_if_served(daemon, hosted).await?,
     }
     let decision = Decision {
         volume: record.volume,
@@ -69,4 +69,41 @@ async fn decide(
     let (daemon, decided) = (daemon.clone(), decision.clone());
     blocking(move || daemon.volumes.registry.decide(&decided)).await?;
     Ok(decision)
+}
+
+/// Refuses where clients have the volume open.
+pub(crate) fn refuse_if_open(name: &Name, clients: u32) -> Result<(), Failure> {
+    if clients == 0 {
+        return Ok(());
+    }
+    Err(Failure::protects_data(format!(
+        "volume {name} is open by {clients} clients: disconnect them first"
+    )))
+}
+
+/// Refuses where another node serves the volume, or cannot say that it does not.
+async fn refuse_if_served(daemon: &Arc<Daemon>, hosted: &Hosted) -> Result<(), Failure> {
+    let record = &hosted.record;
+    for member in record.others() {
+        let name = &record.name;
+        let request = Request::Show {
+            volume: record.volume,
+        };
+        let why = match daemon.ask(&member.name, request).await {
+            Ok(Response::View(view)) if view.role == "Primary" || view.role == "Waiting" => {
+                format!(
+                    "type `twinblk volume rm {name}` on {}, the primary",
+                    member.name
+                )
+            }
+            Ok(_) => continue,
+            // It has no replica, or no longer.
+            Err(failure) if failure.kind == FailureKind::NotFound => continue,
+            Err(failure) => format!("whether it is served is not known: {failure}"),
+        };
+        return Err(Failure::protects_data(format!(
+            "volume {name} is stopped here; {why}"
+        )));
+    }
+    Ok(())
 }

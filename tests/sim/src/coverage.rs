@@ -20,8 +20,8 @@ const EXPECTED: &[(&str, &[&str])] = &[
     ("connection", CONNECTIONS),
     ("replication", REPLICATIONS),
     ("disk", DISKS),
-    ("fault", crate::faults::KINDS),
-    ("command", crate::operators::KINDS),
+    ("fault", FAULTS),
+    ("command", COMMANDS),
 ];
 
 const EVENTS: &[&str] = &[
@@ -171,6 +171,45 @@ const DISKS: &[&str] = &[
     "Inconsistent to UpToDate",
     "UpToDate to Failed",
     "Failed to Inconsistent",
+];
+
+const FAULTS: &[&str] = &[
+    "crash",
+    "crash among effects",
+    "power cut",
+    "power cut everywhere",
+    "power cut everywhere in turn",
+    "link breaks",
+    "partition",
+    "one direction stalls",
+    "slow network",
+    "slow disk",
+    "hung disk",
+    "unreadable block",
+    "read error",
+    "write error",
+    "flush error",
+    "metadata error",
+    "full disk",
+    "client vanishes",
+    "planned stop",
+    "operator",
+    "history forked by force",
+];
+
+const COMMANDS: &[&str] = &[
+    "promote",
+    "promote by force",
+    "demote",
+    "swap",
+    "verify",
+    "verify and repair",
+    "resync",
+    "resync in full",
+    "discard",
+    "pause",
+    "go on",
+    "stop",
 ];
 
 /// Counts by group and kind.

@@ -5,23 +5,17 @@
 #![forbid(unsafe_code)]
 
 pub mod arena;
-pub mod check;
-pub mod clients;
 pub mod content;
 pub mod coverage;
 pub mod disk;
 pub mod failure;
-pub mod faults;
 pub mod host;
 pub mod lineage;
 pub mod meta;
 pub mod network;
-pub mod operators;
 pub mod oracle;
 pub mod plan;
-pub mod planted;
 pub mod rng;
 pub mod runner;
-pub mod states;
 pub mod trace;
 pub mod world;

@@ -2,7 +2,7 @@
 #![forbid(unsafe_code)]
 
 use clap::Parser;
-use sim::planted::Saboteur;
+use sim::world::planted::Saboteur;
 use sim::runner::{quiet_panics, run, run_many};
 use sim::trace::Trace;
 use std::process::ExitCode;

@@ -2,7 +2,7 @@
 
 use crate::coverage::Coverage;
 use crate::failure::{Checker, Failure};
-use crate::planted::Saboteur;
+use crate::world::planted::Saboteur;
 use crate::trace::Trace;
 use crate::world::{Outcome, World};
 use std::any::Any;

@@ -1,26 +1,32 @@
 //! The world: virtual time, one queue of happenings, and the nodes that they happen to.
 
-use crate::check::Checks;
-use crate::clients::Clients;
+use self::check::Checks;
+use self::clients::Clients;
 use crate::coverage::Coverage;
 use crate::failure::{Checker, Failure};
-use crate::faults::Cure;
+use self::faults::Cure;
 use crate::host::Host;
 use crate::lineage::Lineages;
 use crate::network::{ConnectionId, Network};
-use crate::operators::Operators;
+use self::operators::Operators;
 use crate::plan::Plan;
-use crate::planted::Saboteur;
+use self::planted::Saboteur;
 use crate::rng::Rng;
-use crate::states::States;
+use self::states::States;
 use crate::trace::Trace;
 use replica::event::{Effects, Event, IoId, Nanos};
 use std::collections::BTreeMap;
 
 mod birth;
+pub mod check;
+pub mod clients;
 mod effects;
-mod lives;
+pub mod faults;
 mod links;
+mod lives;
+pub mod operators;
+pub mod planted;
+pub mod states;
 mod storage;
 
 /// Something that will happen.

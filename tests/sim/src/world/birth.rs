@@ -2,19 +2,19 @@
 
 use super::{Happening, Phase, World};
 use crate::arena::Arena;
-use crate::check::Checks;
-use crate::clients::Clients;
+use crate::world::check::Checks;
+use crate::world::clients::Clients;
 use crate::coverage::Coverage;
 use crate::disk::Disk;
 use crate::host::{Ailment, Down, Host};
 use crate::lineage::Lineages;
 use crate::meta::Meta;
 use crate::network::Network;
-use crate::operators::Operators;
+use crate::world::operators::Operators;
 use crate::plan::Plan;
-use crate::planted::Saboteur;
+use crate::world::planted::Saboteur;
 use crate::rng::Rng;
-use crate::states::States;
+use crate::world::states::States;
 use crate::trace::Trace;
 use format::superblock::{Replica, Superblock};
 use format::types::{

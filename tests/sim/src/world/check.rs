@@ -1,6 +1,6 @@
 //! The checkers of what a reply means: R1, R4, equal before served. The others are beside it.
 
-use crate::clients::{Ask, Pending};
+use crate::world::clients::{Ask, Pending};
 use crate::content::{BLOCK_SECTORS, Block, Tag, blocks};
 use crate::failure::Checker;
 use crate::network::ConnectionId;

@@ -9,22 +9,6 @@ use replica::event::{Event, Nanos};
 use replica::status::{ConnectionState, Role, Status};
 use std::collections::BTreeMap;
 
-/// Every kind of command.
-pub const KINDS: &[&str] = &[
-    "promote",
-    "promote by force",
-    "demote",
-    "swap",
-    "verify",
-    "verify and repair",
-    "resync",
-    "resync in full",
-    "discard",
-    "pause",
-    "go on",
-    "stop",
-];
-
 /// What the operators have under way.
 #[derive(Default, Debug)]
 pub struct Operators {

@@ -267,14 +267,14 @@ impl World {
             }
             Ask::Write | Ask::Zero => {
                 self.check_done_by_all(host, pending);
-                if !pending.gone {
+                if !pending.gone && self.is_kept(host, pending.order) {
                     let oracle = &mut self.lineages.get_mut(pending.lineage).oracle;
                     oracle.acknowledge(pending.order, pending.span, now, pending.fua);
                 }
             }
             Ask::Flush => {
                 self.check_flushed_by_all(host, pending);
-                if !pending.gone {
+                if !pending.gone && self.is_kept(host, pending.order) {
                     self.lineages.get_mut(pending.lineage).oracle.flushed(pending.order);
                 }
             }

@@ -5,32 +5,7 @@ use crate::world::{Happening, Phase, World};
 use format::types::{BLOCK_BYTES, DiskState};
 use replica::event::Nanos;
 
-/// Every kind of fault.
-pub const KINDS: &[&str] = &[
-    "crash",
-    "crash among effects",
-    "power cut",
-    "power cut everywhere",
-    "power cut everywhere in turn",
-    "link breaks",
-    "partition",
-    "one direction stalls",
-    "slow network",
-    "slow disk",
-    "hung disk",
-    "unreadable block",
-    "read error",
-    "write error",
-    "flush error",
-    "metadata error",
-    "full disk",
-    "client vanishes",
-    "planned stop",
-    "operator",
-    "history forked by force",
-];
-
-/// Their weights, in the order of [`Fault::ALL`].
+/// How often each fault strikes, in the order of [`Fault::ALL`].
 const WEIGHTS: [u32; 18] = [10, 14, 10, 3, 3, 14, 8, 8, 3, 3, 3, 5, 2, 2, 1, 1, 2, 8];
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

@@ -109,14 +109,15 @@ impl World {
         !self.hosts_of(members).any(|member| self.hosts[member].intact)
     }
 
-    /// What was not flushed may be gone; what the members hold is what there is.
+    /// What was not flushed may be gone.
     fn reckon(&mut self, lineage: usize) {
         self.trace.line(self.now, || format!("history {lineage} has lost what was not flushed"));
-        let lineage = self.lineages.get_mut(lineage);
-        lineage.oracle.lose_unflushed();
-        let members = lineage.latest.in_sync;
-        for member in self.hosts_of(members).collect::<Vec<_>>() {
-            self.hosts[member].intact = true;
-        }
+        self.lineages.get_mut(lineage).oracle.lose_unflushed();
+    }
+
+    /// Whether a member that did the request still has what it did.
+    pub(crate) fn is_kept(&self, host: usize, order: u64) -> bool {
+        let members = self.hosts[host].meta.superblock().configuration.in_sync;
+        self.hosts_of(members).any(|member| self.hosts[member].dark_at < order)
     }
 }

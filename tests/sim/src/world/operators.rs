@@ -167,14 +167,16 @@ impl World {
     /// One side of a split brain is given up, on every node.
     fn see_to_split_brain(&mut self, statuses: &[Option<Status>]) {
         let calm = self.phase != Phase::Turmoil;
-        let split = statuses.iter().flatten().find_map(|status| {
-            let peer = status.peers.iter().find(|peer| peer.split_brain)?;
-            Some([status.slot, peer.slot])
-        });
+        let mut split = Vec::new();
+        for status in statuses.iter().flatten() {
+            let peers = status.peers.iter().filter(|peer| peer.split_brain);
+            split.extend(peers.map(|peer| [status.slot, peer.slot]));
+        }
+        let sides = (!split.is_empty()).then(|| split[self.fate.index(split.len())]);
         let everyone = statuses.iter().all(Option::is_some);
-        let Some(sides) = split.filter(|_| everyone) else {
+        let Some(sides) = sides.filter(|_| everyone) else {
             let healed = statuses.iter().flatten().any(|status| status.role == Role::Primary);
-            self.operators.kept = self.operators.kept.filter(|_| !healed || split.is_some());
+            self.operators.kept = self.operators.kept.filter(|_| !healed || !split.is_empty());
             return;
         };
         if !calm && !self.fate.permille(300) {

@@ -135,7 +135,10 @@ impl Cluster {
 
     /// Makes a volume on the first node, which becomes its primary, and waits until it is mirrored.
     pub fn create(&self, volume: &str, size: &str) {
-        self.nodes[0].ok(&["volume", "create", volume, "--size", size]);
+        let names: Vec<&str> = self.nodes.iter().map(Node::name).collect();
+        let replicas = names.join(",");
+        let create = ["volume", "create", volume, "--size", size, "--replicas", &replicas];
+        self.nodes[0].ok(&create);
         self.nodes[0].wait_state(volume, "Protected");
     }
 

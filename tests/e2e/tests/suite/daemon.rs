@@ -28,7 +28,7 @@ fn a_second_daemon_on_the_same_state_is_refused() {
     let mut cluster = Cluster::prepared(&["alpha"]);
     cluster.start();
     let second = program::run(cluster.nodes[0].command(), PATIENCE);
-    assert_eq!(second.code, Some(1), "{second:?}");
+    assert_eq!(second.code, Some(3), "{second:?}");
     assert!(second.stderr.contains("state"), "{second:?}");
     assert_eq!(second.stderr.trim().lines().count(), 1, "{second:?}");
     cluster.nodes[0].ok(&["volume", "ls"]);
@@ -85,7 +85,7 @@ fn a_wrong_configuration_names_file_line_and_remedy() {
     std::fs::write(&file, text.replace("lease_ms", "leese_ms")).expect("the configuration");
     let refused = program::run(cluster.nodes[0].command(), PATIENCE);
     assert_eq!(refused.code, Some(1), "{refused:?}");
-    for part in ["twinblk.toml:11", "leese_ms"] {
+    for part in ["twinblk.toml:12", "leese_ms"] {
         assert!(refused.stderr.contains(part), "{refused:?}");
     }
 }

@@ -1,6 +1,6 @@
 //! What an operator does with volumes.
 
-use e2e::checks::{assert_copies, assert_holds};
+use e2e::checks::{assert_copies, assert_holds, replica};
 use e2e::cluster::Cluster;
 use e2e::journal::Journal;
 use e2e::load::{Load, Plan};
@@ -49,6 +49,9 @@ fn roles_swap_without_a_resync() {
     cluster.nodes[0].ok(&["volume", "swap", "main"]);
     let journal = write_some(&cluster, 1, journal, 2);
     cluster.nodes[1].ok(&["volume", "demote", "main"]);
+    cluster.nodes[0].wait_status("main", "without primary", |status| {
+        status["primary"].is_null() && replica(status, "beta")["connection_state"] == "Connected"
+    });
     cluster.nodes[0].ok(&["volume", "promote", "main"]);
     let journal = write_some(&cluster, 0, journal, 3);
     let status = cluster.nodes[0].wait_state("main", "Protected");
@@ -74,6 +77,7 @@ fn promotion_needs_force_while_the_primary_cannot_be_asked() {
     cluster.create("main", "64M");
     let mut journal = write_some(&cluster, 0, Journal::new(1, BLOCKS), 1);
     cluster.alpha().kill();
+    cluster.nodes[1].wait_state("main", "Waiting for alpha");
     let refused = cluster.nodes[1].cli(&["volume", "promote", "main"]);
     assert_eq!(refused.code, Some(3), "{refused:?}");
     assert!(refused.stderr.contains("--force"), "{refused:?}");
@@ -179,6 +183,7 @@ fn verify_finds_what_differs_and_repairs_it() {
     let mut cluster = Cluster::pair();
     cluster.create("main", "64M");
     let journal = write_some(&cluster, 0, Journal::new(1, BLOCKS), 1);
+    cluster.nodes[0].open("main").call(Request::Flush).expect("a flush");
     // What no replication can see: the second copy changes below the daemon.
     cluster.beta().stop();
     let file = cluster.nodes[1].data("main");

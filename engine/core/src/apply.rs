@@ -4,7 +4,6 @@
 //! activity log before they are issued (R6). They are acknowledged in batches, at the end of a turn.
 
 use crate::event::{Buffer, DiskError, Effect, Payload, SessionId};
-use crate::inflight::Access;
 use crate::node::Node;
 use crate::operation::{ApplyWork, Cause, Content, IoTarget, OperationId, Work};
 use crate::write::local_effect;
@@ -42,7 +41,7 @@ impl Node {
             // The chunk operation that waits for it holds the lock.
             return self.apply_proceed(id);
         }
-        self.enter_order(id, span, Access::Write);
+        self.enter_order(id, span);
     }
 
     pub(crate) fn apply_proceed(&mut self, id: OperationId) {
@@ -185,7 +184,7 @@ impl Node {
             token,
         };
         let id = self.operations.insert(span, work, self.now);
-        self.enter_order(id, span, Access::Read);
+        self.enter_order(id, span);
     }
 
     pub(crate) fn fetch_proceed(&mut self, id: OperationId) {

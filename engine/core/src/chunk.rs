@@ -9,7 +9,7 @@
 //! for a request that waits for its blocks to be equal, the request holds it.
 
 use crate::event::{Buffer, DiskError, Effect, Payload};
-use crate::inflight::Access;
+use crate::limits::DIRECT_BLOCKS_MAX;
 use crate::node::Node;
 use crate::operation::{Cause, ChunkWork, Content, OperationId, Work};
 use crate::peer::Relation;
@@ -104,7 +104,7 @@ impl Node {
                 if let Some(walk) = self.walk_mut(peer) {
                     walk.chunks.push((chunk, id));
                 }
-                self.enter_order(id, span, Access::Write);
+                self.enter_order(id, span);
             }
         }
     }
@@ -168,6 +168,10 @@ impl Node {
         let digests = work.digests.clone();
         if work.failed || !self.session_matches(peer, session) {
             return self.chunk_end(id);
+        }
+        if walk == WalkKind::Push && mask.count_ones() <= DIRECT_BLOCKS_MAX {
+            self.chunk_work(id).differing = Some(mask);
+            return self.push_runs(id);
         }
         self.send_walk(
             peer,
@@ -366,7 +370,13 @@ impl Node {
             }
             if equal != 0 {
                 self.marks_mut(peer).clear(chunk, equal);
-                self.send_walk(peer, Frame::ChunkEqual { chunk, mask: equal }, None);
+                if self
+                    .peer(peer)
+                    .up()
+                    .is_some_and(|session| session.peer_marks)
+                {
+                    self.send_walk(peer, Frame::ChunkEqual { chunk, mask: equal }, None);
+                }
             }
         }
         let Some(client) = client else { return };

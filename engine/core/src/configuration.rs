@@ -22,19 +22,18 @@ impl Node {
 
     /// Begins the change that is wanted, if none is under way.
     pub(crate) fn start_change(&mut self) {
-        self.doomed = self.doomed.intersection(self.configuration.in_sync);
         let may = self.is_primary() && !self.superblock.suspect;
-        if self.doomed.is_empty() || !may || matches!(self.change, Change::Persisting { .. }) {
+        if !may || matches!(self.change, Change::Persisting { .. }) {
             return;
         }
+        self.doomed = self.doomed.intersection(self.configuration.in_sync);
+        if !self.disk_usable() && self.is_member() {
+            // With our own disk gone nobody else is given up.
+            self.doomed = NodeSet::only(self.slot);
+        }
         let staying = self.configuration.in_sync.difference(self.doomed);
-        // No commit leaves the in-sync set empty, or without a disk that can be used.
-        let good = if self.disk_usable() {
-            staying
-        } else {
-            staying.without(self.slot)
-        };
-        if good.is_empty() {
+        // No commit leaves the in-sync set empty.
+        if self.doomed.is_empty() || staying.is_empty() {
             self.doomed = NodeSet::EMPTY;
             return;
         }

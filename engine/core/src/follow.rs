@@ -4,7 +4,6 @@
 use crate::change::Then;
 use crate::chunk::{cover, data_runs, pick};
 use crate::event::{Buffer, DiskError, Effect};
-use crate::inflight::Access;
 use crate::node::Node;
 use crate::operation::{Cause, CompareWork, Content, IoTarget, OperationId, Work};
 use crate::peer::Relation;
@@ -77,7 +76,7 @@ impl Node {
         };
         let span = cover(chunk, mask);
         let id = self.operations.insert(span, Work::Compare(work), self.now);
-        self.enter_order(id, span, Access::Read);
+        self.enter_order(id, span);
     }
 
     fn compare_work(&mut self, id: OperationId) -> &mut CompareWork {

@@ -234,7 +234,8 @@ impl Node {
         }
         let suspect = session.heard.as_ref().is_some_and(|heard| heard.suspect);
         let useless = suspect || matches!(verdict, Verdict::Idle);
-        if serves && useless && self.is_member() && self.configuration.in_sync.contains(peer) {
+        let good = self.is_member() && self.disk_usable();
+        if serves && useless && good && self.configuration.in_sync.contains(peer) {
             // Nothing may be acknowledged while a member is suspect or cannot do its part: it leaves the
             // set, and comes back by resync.
             self.disconnect(peer, "as a member it is of no use now", true);
@@ -290,6 +291,9 @@ impl Node {
     pub(crate) fn marks_heard(&mut self, peer: Slot, first_chunk: u32, masks: &[u32]) {
         if !self.is_marking(peer) {
             return self.disconnect(peer, "it sent marks that nobody wants", true);
+        }
+        if let Some(session) = self.peer_mut(peer).session.as_mut() {
+            session.peer_marks = true;
         }
         for (chunk, mask) in (first_chunk..).zip(masks) {
             if *mask != 0 {

@@ -168,6 +168,12 @@ impl Inflight {
             .map(|entry| entry.span)
     }
 
+    /// Whether no earlier operation holds the operation back.
+    pub fn is_free(&self, operation: u32) -> bool {
+        let entry = self.operations.get(operation as usize);
+        entry.is_some_and(|entry| entry.is_some_and(|entry| entry.blockers == 0))
+    }
+
     /// How many operations are here.
     pub fn len(&self) -> usize {
         self.len

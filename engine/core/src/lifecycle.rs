@@ -9,6 +9,7 @@ use crate::notice::Notice;
 use crate::operation::IoTarget;
 use crate::peer::Relation;
 use crate::role::{Handover, Promotion, PromotionStep, Role, Stop, StopStep};
+use crate::time::Nanos;
 use format::frame::Frame;
 use format::types::{Configuration, DiskState, NodeSet, Slot};
 
@@ -242,7 +243,7 @@ impl Node {
             let relation = self.peer(peer).up().map(|session| session.relation);
             let equal = matches!(relation, Some(Relation::Mirror));
             let useless = matches!(relation, Some(Relation::Idle)) || self.heard_suspect(peer);
-            if useless && !equal && self.is_member() {
+            if useless && !equal && self.is_member() && self.disk_usable() {
                 self.disconnect(peer, "as a member it is of no use now", true);
                 self.drop_member(peer);
             }
@@ -407,6 +408,7 @@ impl Node {
     }
 
     pub(crate) fn begin_stop(&mut self, answer: u64) {
+        let serving = self.is_primary();
         match self.role {
             Role::Stopped => return self.answer(answer, Ok(Answer::Done)),
             Role::Stopping(_) => {
@@ -428,11 +430,19 @@ impl Node {
         self.role = Role::Stopping(Stop {
             answer,
             step: StopStep::Requests,
+            serving,
+            patience_until: self.now + 2 * self.settings.peer_timeout,
         });
     }
 
     fn stop_advance(&mut self) {
         let primary = self.is_primary();
+        if self.stop_deadline().is_some_and(|due| self.now >= due) {
+            // A member that neither answers nor can be dropped keeps nobody from stopping.
+            self.abandon_requests(RequestError::Stopping);
+            self.barrier.active = None;
+            self.barrier.wanted = false;
+        }
         let requests = self.requests_in_hand() > 0 || !self.persistence.is_idle();
         let barrier_idle = self.barrier.is_idle();
         let drained = self.nothing_applying() && !self.log_writing;
@@ -464,6 +474,18 @@ impl Node {
             _ => {}
         }
         self.again |= !matches!(&self.role, Role::Stopping(stop) if stop.step == before);
+    }
+
+    /// When a stop gives up what members have not finished.
+    pub(crate) fn stop_deadline(&self) -> Option<Nanos> {
+        match &self.role {
+            Role::Stopping(Stop {
+                step: StopStep::Requests | StopStep::Barrier,
+                patience_until,
+                ..
+            }) => Some(*patience_until),
+            _ => None,
+        }
     }
 
     fn say_goodbye(&mut self) {

@@ -15,6 +15,9 @@ pub const REQUESTS_MAX: usize = 1024;
 /// Chunks of one walk that are under way at once: enough to hide a round trip on a fast link, and
 /// small beside the arena.
 pub const WALK_CHUNKS_MAX: usize = 16;
+/// A chunk with at most so many marked blocks is sent without asking for their hashes first: after a
+/// crash whole extents are marked, so that so few were written for certain, and asking costs more.
+pub const DIRECT_BLOCKS_MAX: u32 = 2;
 /// Chunks that a walk brings between two checkpoints (64 MiB): what a broken session brings again.
 pub const CHECKPOINT_CHUNKS: usize = 512;
 /// Unstable extents at which the engine begins a flush barrier of its own, so that the log always

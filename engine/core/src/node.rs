@@ -238,6 +238,10 @@ impl Node {
         let Some(operation) = self.operations.find(id) else {
             return;
         };
+        // It may have lost its turn since it was listed.
+        if operation.ordered && !operation.started && !self.inflight.is_free(id) {
+            return;
+        }
         match &operation.work {
             Work::Read(_) | Work::Write(_) => self.request_proceed(id),
             Work::Apply(_) => self.apply_proceed(id),
@@ -279,6 +283,7 @@ impl Node {
         peers
             .chain(self.barrier_deadline())
             .chain(self.io_deadline())
+            .chain(self.stop_deadline())
             .min()
     }
 

@@ -1,6 +1,7 @@
 //! Operations in hand: the slab that holds them and what each of them is doing.
 
 use crate::event::{Buffer, IoId, Nanos, SessionId, Token};
+use crate::inflight::Access;
 use format::frame::{Digest, Walk};
 use format::types::{NodeSet, Slot, Span};
 
@@ -141,6 +142,8 @@ pub(crate) struct Operation {
     pub(crate) work: Work,
     /// It has its place in the order of overlapping operations.
     pub(crate) ordered: bool,
+    /// Its place in the order of arrival.
+    pub(crate) turn: u64,
     /// Its turn has come.
     pub(crate) started: bool,
     /// Its extents are pinned in the activity log.
@@ -155,6 +158,16 @@ pub(crate) struct Operation {
     serial: u32,
 }
 
+impl Operation {
+    /// What it does to its span, as far as others have to wait for it.
+    pub(crate) fn access(&self) -> Access {
+        match self.work {
+            Work::Read(_) | Work::Fetch { .. } | Work::Compare(_) => Access::Read,
+            Work::Write(_) | Work::Apply(_) | Work::Chunk(_) => Access::Write,
+        }
+    }
+}
+
 /// The slab.
 #[derive(Debug, Default)]
 pub(crate) struct Operations {
@@ -163,6 +176,7 @@ pub(crate) struct Operations {
     /// Places given up in the step under way: nobody who still names them may meet a successor.
     retired: Vec<OperationId>,
     serial: u32,
+    turns: u64,
 }
 
 /// Bits of a serial number that fit an [`IoId`] beside the index and the tag.
@@ -176,6 +190,7 @@ impl Operations {
             span,
             work,
             ordered: false,
+            turn: 0,
             started: false,
             logged: false,
             pending: 0,
@@ -191,6 +206,15 @@ impl Operations {
         self.entries.push(Some(entry));
         OperationId::try_from(self.entries.len() - 1)
             .expect("operations are bounded far below 2^32")
+    }
+
+    /// The operation takes its place in the order of arrival.
+    pub(crate) fn take_turn(&mut self, id: OperationId) {
+        self.turns += 1;
+        let turn = self.turns;
+        let operation = self.get_mut(id);
+        operation.ordered = true;
+        operation.turn = turn;
     }
 
     /// Takes an operation out.

@@ -66,6 +66,8 @@ pub(crate) struct Session {
     pub(crate) heard: Option<Box<Identity>>,
     pub(crate) outcome: Option<Outcome>,
     pub(crate) relation: Relation,
+    /// The peer has told marks of its own, and has to hear when they are void.
+    pub(crate) peer_marks: bool,
     /// Frames wait for a configuration to become durable.
     pub(crate) holding: bool,
     pub(crate) held: VecDeque<Held>,
@@ -92,6 +94,7 @@ impl Session {
             heard: None,
             outcome: None,
             relation: Relation::Idle,
+            peer_marks: false,
             holding: false,
             held: VecDeque::new(),
             answered_at: now,

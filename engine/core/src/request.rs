@@ -6,7 +6,6 @@
 
 use crate::activity_log::Entry;
 use crate::event::{Buffer, DiskError, Effect, Kind, Request, RequestError, Token};
-use crate::inflight::Access;
 use crate::limits::{DATA_BYTES_MAX, ZERO_BYTES_MAX};
 use crate::node::Node;
 use crate::notice::Notice;
@@ -27,32 +26,21 @@ impl Node {
         }
         let Request { token, kind, span } = request;
         let wide = span.widened();
-        let (work, access) = match kind {
+        let work = match kind {
             Kind::Flush => return self.flush_requested(token),
-            Kind::Read => (
-                Work::Read(ReadWork {
-                    token,
-                    repairing: None,
-                }),
-                Access::Read,
-            ),
+            Kind::Read => Work::Read(ReadWork {
+                token,
+                repairing: None,
+            }),
             Kind::Write { buffer, fua } => {
-                let content = Content::Data(buffer);
-                (
-                    Work::Write(write_work(token, span, content, fua)),
-                    Access::Write,
-                )
+                Work::Write(write_work(token, span, Content::Data(buffer), fua))
             }
             Kind::Zero { unmap, fua } => {
-                let content = Content::Zero { unmap };
-                (
-                    Work::Write(write_work(token, span, content, fua)),
-                    Access::Write,
-                )
+                Work::Write(write_work(token, span, Content::Zero { unmap }, fua))
             }
         };
         let id = self.operations.insert(wide, work, self.now);
-        self.enter_order(id, self.lock_for(wide), access);
+        self.enter_order(id, self.lock_for(wide));
     }
 
     /// A request to blocks that are not equal on all members holds whole chunks, so that they can be
@@ -71,8 +59,9 @@ impl Node {
     }
 
     /// Gives an operation its place among those that overlap it.
-    pub(crate) fn enter_order(&mut self, id: OperationId, lock: Span, access: Access) {
-        self.operations.get_mut(id).ordered = true;
+    pub(crate) fn enter_order(&mut self, id: OperationId, lock: Span) {
+        self.operations.take_turn(id);
+        let access = self.operations.get(id).access();
         if self.inflight.enter(id, lock, access) {
             self.ready.push(id);
         }
@@ -198,15 +187,36 @@ impl Node {
         false
     }
 
+    /// Gives a request its place anew, with a wider lock; everything that came after it and has not started
+    /// comes after it again.
     fn reorder(&mut self, id: OperationId) {
-        let access = match self.operations.get(id).work {
-            Work::Read(_) => Access::Read,
-            _ => Access::Write,
-        };
-        self.inflight.leave(id, &mut self.ready);
         self.operations.get_mut(id).started = false;
-        let lock = self.lock_for(self.operations.get(id).span);
-        self.enter_order(id, lock, access);
+        let turn = self.operations.get(id).turn;
+        let mut later: Vec<(u64, OperationId)> = self
+            .operations
+            .iter()
+            .filter(|(_, other)| other.ordered && !other.started && other.turn >= turn)
+            .map(|(other, operation)| (operation.turn, other))
+            .collect();
+        later.sort_unstable();
+        // Who leaves last finds nobody behind, so that nothing is let through meanwhile.
+        let mut let_through = Vec::new();
+        for (_, other) in later.iter().rev() {
+            self.inflight.leave(*other, &mut let_through);
+        }
+        self.ready
+            .retain(|ready| !later.iter().any(|(_, other)| other == ready));
+        for (_, other) in later {
+            let span = self.operations.get(other).span;
+            let lock = match &self.operations.get(other).work {
+                Work::Read(_) | Work::Write(_) => self.lock_for(span),
+                _ => span,
+            };
+            let access = self.operations.get(other).access();
+            if self.inflight.enter(other, lock, access) {
+                self.ready.push(other);
+            }
+        }
     }
 
     /// Lets requests that wait for a peer or a configuration look again.

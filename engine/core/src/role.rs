@@ -13,6 +13,7 @@
 //!  any -- stop --> Stopping -- flushed, marked clean --> Stopped
 //! ```
 
+use crate::time::Nanos;
 use format::types::{Configuration, NodeSet, Slot};
 
 /// What a node is to its volume.
@@ -72,6 +73,10 @@ pub(crate) struct Handover {
 pub(crate) struct Stop {
     pub(crate) answer: u64,
     pub(crate) step: StopStep,
+    /// It served when the stop began: what is in hand is its own to finish.
+    pub(crate) serving: bool,
+    /// When what members have not finished is given up.
+    pub(crate) patience_until: Nanos,
 }
 
 /// What a stop waits for.

@@ -406,14 +406,15 @@ impl Node {
         );
     }
 
-    /// When a member that is away will be dropped: a handshake under way gets the time again.
+    /// When a member that is away will be dropped. A link that has ended is half a proof that the other side
+    /// is gone; a handshake under way is half a proof that it is not.
     fn drop_due(&self, peer: &Peer) -> Option<Nanos> {
         let member = self.configuration.in_sync.contains(peer.slot);
         let timeout = self.settings.peer_timeout;
         match &peer.session {
             Some(session) if session.stage == Stage::Up => None,
             Some(_) => peer.lost_at.map(|lost| lost + 2 * timeout),
-            None => peer.lost_at.map(|lost| lost + timeout),
+            None => peer.lost_at.map(|lost| lost + timeout / 2),
         }
         .filter(|_| member && self.is_primary() && !self.doomed.contains(peer.slot))
     }

@@ -53,9 +53,13 @@ impl Node {
         let Some(session) = self.peer(peer).up() else {
             return;
         };
-        let Relation::Driver(goal) = session.relation else {
+        let Relation::Driver(mut goal) = session.relation else {
             return;
         };
+        if goal == (Goal::Equalise { pull: true }) && !self.superblock.suspect {
+            // Another member has made us good: it is this one that follows now.
+            goal = Goal::Equalise { pull: false };
+        }
         if session.walk.is_some() || !self.may_drive(peer, goal) {
             return;
         }
@@ -70,6 +74,7 @@ impl Node {
         let walk = Box::new(Walk::new(goal, blocks, self.now));
         if let Some(session) = self.peer_mut(peer).session.as_mut() {
             session.walk = Some(walk);
+            session.relation = Relation::Driver(goal);
         }
         let bytes = blocks * BLOCK_BYTES;
         self.notice(Notice::ResyncStarted {
@@ -87,6 +92,10 @@ impl Node {
                 .iter()
                 .all(|member| self.heard_suspect(member));
         }
+        if goal == (Goal::Equalise { pull: true }) && self.is_pulling() {
+            // Two members may differ: one makes us good, and then we make the other equal.
+            return false;
+        }
         match (&self.role, goal) {
             (Role::Primary, _) => true,
             (Role::Waiting, Goal::Equalise { .. }) => true,
@@ -96,6 +105,13 @@ impl Node {
             }
             _ => false,
         }
+    }
+
+    fn is_pulling(&self) -> bool {
+        let pulls = Goal::Equalise { pull: true };
+        let sessions = self.peers.iter().flatten().filter_map(|peer| peer.up());
+        let mut walks = sessions.filter_map(|session| session.walk.as_ref());
+        walks.any(|walk| walk.goal == pulls)
     }
 
     /// Whether the peer is connected and has said that it is suspect.

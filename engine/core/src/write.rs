@@ -363,10 +363,12 @@ impl Node {
 
     /// Whether this node takes part in writes as their primary.
     pub(crate) fn is_primary(&self) -> bool {
-        matches!(
-            self.role,
-            Role::Primary | Role::HandingOver(_) | Role::Stopping(_)
-        ) && self.configuration.primary == Some(self.slot)
+        let serving = match &self.role {
+            Role::Primary | Role::HandingOver(_) => true,
+            Role::Stopping(stop) => stop.serving,
+            _ => false,
+        };
+        serving && self.configuration.primary == Some(self.slot)
     }
 }
 

@@ -4,9 +4,6 @@ use crate::shell::{Shell, Token};
 use ring::{Done, File, Operation, OwnedSlot, SendBatch};
 use std::io;
 
-#[cfg(test)]
-mod tests;
-
 /// What one receive takes.
 pub(crate) const RECEIVE_BYTES: usize = 64 << 10;
 /// The rest of a payload that is received straight into its slot; less is cheaper to receive in

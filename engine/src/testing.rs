@@ -1,12 +1,16 @@
 //! A front end with a protocol of its own, a client that speaks it, and replicas in temporary folders.
 
 use crate::frontend::{Allocation, ClientKind, ClientRequest, Next, Parsed, Session};
+use crate::memory::{self, Buffers};
+use crate::shell::{Shell, Token, now};
 use crate::volume::{Creation, Options, Paths, Volume, VolumeEvent, VolumeStatus};
 use format::superblock::Replica;
 use format::types::{Generation, Name, NodeId, REPLICAS_MAX, Slot, Span, VolumeId};
 use replica::Settings;
 use replica::command::{Answer, Command, Refusal};
 use replica::event::RequestError;
+use ring::{Done, Ring};
+use std::collections::{BTreeMap, VecDeque};
 use std::io::{Read, Write};
 use std::os::unix::net::UnixStream;
 use std::sync::mpsc;
@@ -119,19 +123,23 @@ pub(crate) struct Outcome {
 pub(crate) struct TestClient {
     stream: UnixStream,
     ids: u32,
-    partial: std::collections::BTreeMap<u32, Outcome>,
+    partial: BTreeMap<u32, Outcome>,
 }
 
 impl TestClient {
     pub(crate) fn attach(volume: &Volume) -> TestClient {
         let (ours, theirs) = UnixStream::pair().expect("sockets can be made");
-        ours.set_read_timeout(Some(Duration::from_secs(20)))
-            .expect("it can be set");
         volume.attach_client(theirs.into(), Vec::new(), Box::<TestSession>::default());
+        TestClient::over(ours)
+    }
+
+    pub(crate) fn over(stream: UnixStream) -> TestClient {
+        let timeout = Some(Duration::from_secs(20));
+        stream.set_read_timeout(timeout).expect("it can be set");
         TestClient {
-            stream: ours,
+            stream,
             ids: 0,
-            partial: Default::default(),
+            partial: BTreeMap::new(),
         }
     }
 
@@ -360,4 +368,25 @@ pub(crate) fn noise(seed: u64, length: usize) -> Vec<u8> {
     }
     bytes.truncate(length);
     bytes
+}
+
+/// What the parts of a reactor share, without a reactor.
+pub(crate) fn shell(arena_bytes: usize) -> Shell {
+    let arena = memory::arena(arena_bytes).expect("memory can be mapped");
+    Shell {
+        ring: Ring::new(arena).expect("io_uring works here"),
+        buffers: Buffers::default(),
+        events: VecDeque::new(),
+        now: now(),
+    }
+}
+
+/// Waits for something to end and takes all that has.
+pub(crate) fn turn(shell: &mut Shell, mut ended: impl FnMut(&mut Shell, Token, Done)) {
+    let timeout = Duration::from_millis(20);
+    shell.ring.turn(Some(timeout)).expect("the ring turns");
+    shell.now = now();
+    while let Some(completion) = shell.ring.next() {
+        ended(shell, completion.token, completion.done);
+    }
 }

@@ -137,7 +137,15 @@ impl Cluster {
     pub fn create(&self, volume: &str, size: &str) {
         let names: Vec<&str> = self.nodes.iter().map(Node::name).collect();
         let replicas = names.join(",");
-        let create = ["volume", "create", volume, "--size", size, "--replicas", &replicas];
+        let create = [
+            "volume",
+            "create",
+            volume,
+            "--size",
+            size,
+            "--replicas",
+            &replicas,
+        ];
         self.nodes[0].ok(&create);
         self.nodes[0].wait_state(volume, "Protected");
     }

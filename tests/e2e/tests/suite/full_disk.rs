@@ -5,12 +5,13 @@
 //! it when the daemon has ended.
 
 use e2e::checks::{assert_holds, replica};
-use e2e::cluster::Cluster;
+use e2e::cluster::{Cluster, LEASE_MS};
 use e2e::journal::Journal;
-use e2e::load::{Load, Plan};
+use e2e::load::{Load, Plan, Report};
 use e2e::verdict::Image;
 use e2e::{PATIENCE, wait_for};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 const BLOCKS: u64 = 16 << 10;
 
@@ -48,7 +49,11 @@ fn ballast(cluster: &Cluster, node: usize, mib: usize) -> PathBuf {
     path
 }
 
-fn fill(cluster: &Cluster, journal: Journal, seed: u64) -> e2e::load::Report {
+fn fill(cluster: &Cluster, journal: Journal, seed: u64) -> Report {
+    start_filling(cluster, journal, seed).wait()
+}
+
+fn start_filling(cluster: &Cluster, journal: Journal, seed: u64) -> Load {
     let plan = Plan {
         requests_max: 3_000,
         blocks_max: 16,
@@ -57,9 +62,7 @@ fn fill(cluster: &Cluster, journal: Journal, seed: u64) -> e2e::load::Report {
         seed,
         ..Plan::default()
     };
-    Load::start(&cluster.nodes[0].endpoint(), "main", journal, &plan)
-        .expect("it serves")
-        .wait()
+    Load::start(&cluster.nodes[0].endpoint(), "main", journal, &plan).expect("it serves")
 }
 
 #[test]
@@ -139,14 +142,26 @@ fn there_is_no_space_for_marks() {
         }
     }
     cluster.beta().kill();
-    let report = fill(&cluster, report.journal, 4);
-    report.assert_reads();
-    let mut journal = report.journal;
+    let load = start_filling(&cluster, report.journal, 4);
+    // Long enough for the peer to be given up, and for the marks to find no space.
+    std::thread::sleep(Duration::from_millis(2 * LEASE_MS));
     std::fs::remove_file(path).expect("space is freed");
     cluster.beta().start();
     for node in &cluster.nodes {
         node.cli(&["volume", "resync", "main"]);
     }
+    let report = load.wait();
+    report.assert_reads();
+    println!(
+        "error replies {:?}, broken {:?}",
+        report.errors, report.broken
+    );
+    assert!(
+        report.latency_max < PATIENCE / 2,
+        "an answer took {:?}",
+        report.latency_max
+    );
+    let mut journal = report.journal;
     let serving = wait_for("a node that serves", PATIENCE, || {
         cluster
             .nodes

@@ -183,7 +183,10 @@ fn verify_finds_what_differs_and_repairs_it() {
     let mut cluster = Cluster::pair();
     cluster.create("main", "64M");
     let journal = write_some(&cluster, 0, Journal::new(1, BLOCKS), 1);
-    cluster.nodes[0].open("main").call(Request::Flush).expect("a flush");
+    cluster.nodes[0]
+        .open("main")
+        .call(Request::Flush)
+        .expect("a flush");
     // What no replication can see: the second copy changes below the daemon.
     cluster.beta().stop();
     let file = cluster.nodes[1].data("main");

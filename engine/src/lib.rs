@@ -6,15 +6,18 @@
 #![forbid(unsafe_code)]
 
 mod client;
+mod config;
 pub mod frontend;
 mod hasher;
 mod mailbox;
 mod memory;
 mod metrics;
 mod reactor;
+mod report;
 mod shell;
 mod socket;
 mod spin;
+mod step;
 mod store;
 #[cfg(test)]
 mod testing;

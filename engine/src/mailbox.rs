@@ -2,7 +2,7 @@
 //! otherwise.
 
 use crate::frontend::Session;
-use crate::volume::VolumeStatus;
+use crate::report::VolumeStatus;
 use format::types::Slot;
 use replica::command::{Answer, Command, Refusal};
 use replica::event::SessionId;

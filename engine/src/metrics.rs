@@ -1,7 +1,7 @@
 //! What has been done for clients, and how long it took.
 
 use crate::frontend::{ClientKind, ClientRequest};
-use crate::volume::IoStatus;
+use crate::report::IoStatus;
 use hdrhistogram::Histogram;
 use replica::event::Nanos;
 

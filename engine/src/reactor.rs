@@ -1,14 +1,15 @@
 //! The loop: completion -> event -> step -> effects -> submissions. Nothing else is decided here.
 
 use crate::client::Clients;
+use crate::config::Options;
 use crate::hasher::Hasher;
 use crate::mailbox::{Mailbox, Message, Reply};
 use crate::memory::{self, Buffers};
+use crate::report::{VolumeEvent, VolumeStatus};
 use crate::shell::{Shell, Token, now};
 use crate::spin::Spin;
 use crate::store::{Found, Holes, Metadata, Store};
 use crate::transport::Transport;
-use crate::volume::{Options, VolumeEvent, VolumeStatus};
 use format::types::{DiskState, Slot};
 use replica::Node;
 use replica::command::{Answer, Command, Refusal};

@@ -1,7 +1,7 @@
 //! What the parts of a reactor share, and the tokens by which completions find their part again.
 
 use crate::memory::Buffers;
-use crate::store::Step;
+use crate::step::Step;
 use replica::event::{Event, Nanos, SessionId};
 use ring::Ring;
 use std::collections::VecDeque;

@@ -5,6 +5,7 @@
 
 use crate::memory::{self, Pool, length};
 use crate::shell::{Shell, Token};
+use crate::step::{Step, Zeroes};
 use format::bitmap_page::BitmapPage;
 use format::layout::{META_BLOCK_BYTES, SUPERBLOCK_OFFSETS, log_block_offset, page_offset};
 use format::log_block::LogBlock;
@@ -48,30 +49,6 @@ pub(crate) enum Metadata {
     Superblock(Box<Superblock>),
     Log(Box<LogBlock>),
     Page(BitmapPage),
-}
-
-/// What becomes of an effect when its operation ends.
-#[derive(Debug)]
-pub(crate) enum Step {
-    /// It was a read.
-    Read(IoId),
-    /// It was the last operation.
-    Last(IoId),
-    /// The superblock's first copy was written; the second comes next.
-    FirstCopy(IoId, SharedSlot),
-    /// A range was zeroed, if the file system can.
-    Zeroed(Zeroes, Zeroing),
-    /// The first bytes of a range were overwritten with zeroes.
-    Filled(Zeroes, u64),
-}
-
-/// A range that is being zeroed.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Zeroes {
-    io: IoId,
-    span: Span,
-    unmap: bool,
-    durable: bool,
 }
 
 impl Store {
@@ -276,15 +253,6 @@ impl Store {
                 let result = result.map_err(|error| failed(io, &error));
                 shell.events.push_back(Event::IoDone { io, result });
             }
-        }
-    }
-}
-
-impl Step {
-    fn io(&self) -> IoId {
-        match self {
-            Step::Read(io) | Step::Last(io) | Step::FirstCopy(io, _) => *io,
-            Step::Zeroed(zeroes, _) | Step::Filled(zeroes, _) => zeroes.io,
         }
     }
 }

@@ -1,9 +1,11 @@
 //! A front end with a protocol of its own, a client that speaks it, and replicas in temporary folders.
 
+use crate::config::{Creation, Options, Paths};
 use crate::frontend::{Allocation, ClientKind, ClientRequest, Next, Parsed, Session};
 use crate::memory::{self, Buffers};
+use crate::report::{VolumeEvent, VolumeStatus};
 use crate::shell::{Shell, Token, now};
-use crate::volume::{Creation, Options, Paths, Volume, VolumeEvent, VolumeStatus};
+use crate::volume::Volume;
 use format::superblock::Replica;
 use format::types::{Generation, Name, NodeId, REPLICAS_MAX, Slot, Span, VolumeId};
 use replica::Settings;

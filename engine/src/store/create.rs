@@ -4,7 +4,8 @@ use super::files::{
     At, error, is_block_device, meta_bytes, open_locked, refusal, size, sync_directory,
 };
 use super::open::{boot_id, growth_path};
-use crate::volume::{Creation, OpenError, Paths};
+use crate::config::{Creation, Paths};
+use crate::report::OpenError;
 use format::layout::{BITMAP_OFFSET, SUPERBLOCK_OFFSETS};
 use format::superblock::Superblock;
 use format::types::{

@@ -1,6 +1,6 @@
 //! Opening, checking and syncing files: what creating and opening a replica share.
 
-use crate::volume::OpenError;
+use crate::report::OpenError;
 use format::bitmap_page::PAGE_CHUNKS;
 use format::layout::{META_BLOCK_BYTES, page_offset};
 use format::types::{CHUNK_BYTES, REPLICAS_MAX, Slot};

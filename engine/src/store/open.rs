@@ -3,7 +3,8 @@
 use super::files::{
     At, error, is_block_device, lock, meta_bytes, open_direct, open_locked, page_at, refusal, size,
 };
-use crate::volume::{OpenError, Paths};
+use crate::config::Paths;
+use crate::report::OpenError;
 use format::Damage;
 use format::bitmap_page::BitmapPage;
 use format::layout::{BITMAP_OFFSET, LOG_OFFSET, META_BLOCK_BYTES, SUPERBLOCK_OFFSETS};

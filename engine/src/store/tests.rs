@@ -1,10 +1,12 @@
 use super::files::meta_bytes;
 use super::{Found, Holes, Metadata, Store, open};
+use crate::config::{Creation, Paths};
 use crate::frontend::Allocation;
 use crate::memory::{self, Buffers, Pool};
+use crate::report::OpenError;
 use crate::shell::{Shell, Token, now};
 use crate::testing::{SIZE, TestReplica, creation, noise};
-use crate::volume::{OpenError, Volume};
+use crate::volume::Volume;
 use format::bitmap_page::{BitmapPage, PAGE_CHUNKS};
 use format::layout::{BITMAP_OFFSET, LOG_OFFSET, SUPERBLOCK_OFFSETS, page_offset};
 use format::log_block::{LOG_CONTEXT, LogBlock, NO_EXTENT};
@@ -89,12 +91,12 @@ fn nothing_is_created_over_something() {
 #[test]
 fn impossible_sizes_are_refused() {
     let folder = tempfile::tempdir().expect("a folder can be made");
-    let paths = crate::volume::Paths {
+    let paths = Paths {
         data: folder.path().join("data"),
         meta: folder.path().join("meta"),
     };
     for size_bytes in [0, 4095, 4097, u64::MAX - 4095] {
-        let creation = crate::volume::Creation {
+        let creation = Creation {
             size_bytes,
             ..creation(0, 1)
         };

@@ -27,9 +27,6 @@ const LINGER_NANOS: Nanos = 1_000_000_000;
 /// How often a reactor that lingers looks.
 const LINGER_TURN: Duration = Duration::from_millis(20);
 
-/// How often a command that is under way has a turn, at least.
-const COMMAND_TURN_NANOS: Nanos = 5_000_000;
-
 /// Drives one replica.
 pub(crate) struct Reactor {
     shell: Shell,
@@ -135,9 +132,7 @@ impl Reactor {
         if !self.hasher.is_idle() || self.stopped {
             return Some(Duration::ZERO);
         }
-        // A command goes from state to state at the ends of turns: while one is under way there are turns.
-        let command = (!self.commands.is_empty()).then(|| now() + COMMAND_TURN_NANOS);
-        let deadlines = [self.node.deadline(), self.transport.deadline(), command];
+        let deadlines = [self.node.deadline(), self.transport.deadline()];
         let next = deadlines.into_iter().flatten().min()?;
         Some(Duration::from_nanos(next.saturating_sub(now())))
     }

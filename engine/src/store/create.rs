@@ -52,7 +52,8 @@ pub(crate) fn adopt(paths: &Paths, creation: &Creation, only_copy: bool) -> Resu
     let mut superblock = first_superblock(creation)?;
     superblock.history_complete = false;
     superblock.marks_valid = NodeSet::EMPTY;
-    if only_copy {
+    let others = superblock.configuration.in_sync.without(creation.slot);
+    if only_copy || others.is_empty() {
         superblock.configuration.primary = None;
         superblock.configuration.in_sync = NodeSet::only(creation.slot);
     } else {
@@ -60,7 +61,7 @@ pub(crate) fn adopt(paths: &Paths, creation: &Creation, only_copy: bool) -> Resu
             epoch: 0,
             generation: Generation::NONE,
             primary: None,
-            in_sync: NodeSet::EMPTY,
+            in_sync: others,
         };
         superblock.data_generation = Generation::NONE;
         superblock.disk_state = DiskState::Inconsistent;

@@ -1,7 +1,9 @@
-use crate::testing::{SIZE, TestClient, TestReplica, link, noise, options, slot};
-use crate::volume::{Options, VolumeEvent};
+use crate::frontend::{Allocation, Next, Parsed, Session};
+use crate::testing::{SIZE, TestClient, TestReplica, creation, link, noise, options, slot};
+use crate::volume::{Options, Volume, VolumeEvent};
 use format::types::Span;
 use replica::command::{Answer, Command};
+use replica::event::RequestError;
 use replica::status::{ConnectionState, ReplicationState, Role};
 use std::net::Shutdown;
 use std::time::Duration;
@@ -237,7 +239,7 @@ fn a_refused_payload_is_thrown_away() {
 #[test]
 fn a_second_opening_is_refused() {
     let (replica, _client) = single();
-    let error = crate::volume::Volume::open(&replica.paths(), options(), |_| {});
+    let error = Volume::open(&replica.paths(), options(), |_| {});
     let error = error.expect_err("it is open already");
     assert!(error.to_string().contains("another process"), "{error}");
 }
@@ -324,7 +326,7 @@ fn a_volume_grows_on_both() {
     let mut client = TestClient::attach(one.volume());
     let grown = 2 * SIZE;
     for replica in [&one, &other] {
-        crate::volume::Volume::extend(&replica.paths(), grown).expect("it can be extended");
+        Volume::extend(&replica.paths(), grown).expect("it can be extended");
     }
     for replica in [&other, &one] {
         let answer = replica.command(Command::Grow { size_bytes: grown });
@@ -337,4 +339,65 @@ fn a_volume_grows_on_both() {
     assert!(one.data() == other.data());
     one.open();
     assert_eq!(one.status().replica.size_bytes, grown);
+}
+
+#[test]
+fn a_replica_with_lost_metadata_is_brought_up_to_date() {
+    let (one, mut other) = pair();
+    let mut client = TestClient::attach(one.volume());
+    for round in 0..20u64 {
+        client.write(round * 1_000_000, &noise(round, 100_000));
+    }
+    other.stop();
+    one.wait("loneliness", |status| {
+        status.replica.configuration.in_sync.len() == 1
+    });
+    client.write(5_000_000, &noise(77, 100_000));
+    let paths = other.paths();
+    std::fs::remove_file(&paths.meta).expect("it can be removed");
+    Volume::adopt(&paths, &creation(1, 2), false).expect("it can be adopted");
+    other.open();
+    link(&one, &other);
+    wait_in_sync(&one);
+    let receipt = one
+        .status()
+        .replica
+        .last_receipt
+        .expect("a resync has ended");
+    assert!(receipt.bytes_moved < 1 << 20, "{receipt:?}");
+    let mut one = one;
+    one.stop();
+    other.stop();
+    assert!(one.data() == other.data());
+}
+
+#[test]
+fn a_bug_is_told_and_nobody_waits_for_ever() {
+    struct Broken;
+    impl Session for Broken {
+        fn parse(&mut self, _: &[u8], _: u64, _: &mut Vec<u8>) -> Parsed {
+            panic!("by intent");
+        }
+        fn data(&mut self, _: u32, _: Span, _: &mut Vec<u8>) {}
+        fn done(&mut self, _: u32, _: Result<(), RequestError>, _: &mut Vec<u8>) -> Next {
+            Next::Continue
+        }
+        fn extents(&mut self, _: u32, _: &[Allocation], _: &mut Vec<u8>) {}
+        fn shut_down(&mut self) {}
+    }
+    let (replica, mut client) = single();
+    let (ours, theirs) = std::os::unix::net::UnixStream::pair().expect("sockets can be made");
+    let volume = replica.volume();
+    volume.attach_client(theirs.into(), vec![1], Box::new(Broken));
+    let events = replica.events.as_ref().expect("it was opened");
+    let told = std::iter::from_fn(|| events.recv_timeout(Duration::from_secs(20)).ok());
+    let failed = told.into_iter().find_map(|event| match event {
+        VolumeEvent::Failed(reason) => Some(reason),
+        _ => None,
+    });
+    assert!(failed.expect("it is told").contains("by intent"));
+    assert!(replica.command(Command::Stop).is_err());
+    assert_eq!(client.receive(), None);
+    volume.join();
+    drop(ours);
 }

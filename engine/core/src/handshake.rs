@@ -2,7 +2,7 @@
 
 use crate::change::Then;
 use crate::event::SessionId;
-use crate::lineage::Lineage;
+use crate::lineage::{Advance, Lineage};
 use crate::node::Node;
 use crate::notice::Notice;
 use crate::peer::{Relation, Stage};
@@ -78,10 +78,14 @@ impl Node {
         let before = self.superblock.configuration;
         let member = next.in_sync.contains(self.slot);
         let superseded = is_superseded(&self.role, self.slot, &next);
-        if member && heard.data_generation != self.superblock.data_generation {
+        let behind = member && self.superblock.data_generation != next.generation;
+        if behind && heard.data_generation == next.generation {
             self.superblock.data_generation = heard.data_generation;
             self.superblock.history = heard.history.clone();
             self.superblock.history_complete = heard.history_complete;
+        } else if behind {
+            // The peer itself has left the set: it knows the configuration, and its data is not of it.
+            self.superblock.advance(next.generation);
         }
         if member && !before.in_sync.contains(self.slot) {
             self.superblock.disk_state = DiskState::UpToDate;

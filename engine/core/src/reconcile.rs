@@ -120,26 +120,14 @@ pub fn reconcile(
     let same = local.configuration == remote.configuration;
     let adopt = latest.filter(|_| !same).map(Side::other);
     let adopt = adopt.filter(|side| match side {
-        Side::Local => follows(&mine, &theirs) || may_adopt(&facts, verdict),
-        Side::Remote => follows(&theirs, &mine) || may_adopt(&facts.mirrored(), verdict),
+        Side::Local => mine.follows(&theirs) || may_adopt(&facts, verdict),
+        Side::Remote => theirs.follows(&mine) || may_adopt(&facts.mirrored(), verdict),
     });
     Outcome {
         row,
         verdict,
         adopt,
     }
-}
-
-/// Whether their configuration is a later one of the very generation that my data, a member's, is at: a
-/// handover whose announcement was lost. What has become of their own data does not matter then.
-fn follows(mine: &Party, theirs: &Party) -> bool {
-    let (ours, next) = (mine.identity, theirs.identity.configuration);
-    ours.volume == theirs.identity.volume
-        && ours.data_generation == next.generation
-        && ours.configuration.generation == next.generation
-        && ours.configuration.epoch < next.epoch
-        && ours.configuration.in_sync.contains(mine.slot)
-        && next.in_sync == ours.configuration.in_sync
 }
 
 /// Whether my side may take their configuration. One that makes it a member also says that its data

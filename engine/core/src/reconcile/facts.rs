@@ -153,6 +153,18 @@ impl Party<'_> {
         listed && order(self, other) == Order::TheirsLater && (stayed || self.promised(other))
     }
 
+    /// Whether the other's configuration is a later one of the very generation that this side's data, a
+    /// member's, is at: a handover whose announcement was lost. What has become of the other's own
+    /// data does not matter then.
+    pub(super) fn follows(&self, other: &Party) -> bool {
+        let (mine, next) = (self.identity, other.identity.configuration);
+        mine.data_generation == next.generation
+            && mine.configuration.generation == next.generation
+            && mine.configuration.epoch < next.epoch
+            && mine.configuration.in_sync.contains(self.slot)
+            && next.in_sync == mine.configuration.in_sync
+    }
+
     fn half(&self, other: &Party, latest: Option<Configuration>) -> Half {
         let joins = self.joins(other);
         Half {
@@ -231,26 +243,28 @@ fn lineage(mine: &Party, theirs: &Party) -> Lineage {
 /// Whose configuration holds for both, if there is one that does: `None` where the two are of
 /// different histories and neither side was given up.
 fn latest(mine: &Party, theirs: &Party, lineage: Lineage) -> Option<Side> {
-    // A configuration that counts on data which its own side does not have is for others to tell.
-    let lists_mine = theirs.identity.configuration.in_sync.contains(mine.slot);
-    let lists_theirs = mine.identity.configuration.in_sync.contains(theirs.slot);
+    // A configuration that counts on data which its own side does not have is for others to tell: for
+    // a member whose data is of that very generation.
+    let tells_mine =
+        !theirs.identity.configuration.in_sync.contains(mine.slot) || mine.follows(theirs);
+    let tells_theirs =
+        !mine.identity.configuration.in_sync.contains(theirs.slot) || theirs.follows(mine);
+    let chosen = match (mine.identity.discarded, theirs.identity.discarded) {
+        (true, false) => Some(Side::Remote),
+        (false, true) => Some(Side::Local),
+        _ => None,
+    };
     match (lineage, order(mine, theirs)) {
         (Lineage::Same, Order::Equal | Order::MineLater) => Some(Side::Local),
         (Lineage::Same, Order::TheirsLater) => Some(Side::Remote),
-        (Lineage::Behind, Order::MineLater) => Some(Side::Local).filter(|_| !lists_theirs),
+        (Lineage::Behind, Order::MineLater) => Some(Side::Local).filter(|_| tells_theirs),
         (Lineage::Behind, Order::Equal | Order::TheirsLater) => Some(Side::Remote),
-        (Lineage::Ahead, Order::TheirsLater) => Some(Side::Remote).filter(|_| !lists_mine),
+        (Lineage::Ahead, Order::TheirsLater) => Some(Side::Remote).filter(|_| tells_mine),
         (Lineage::Ahead, Order::Equal | Order::MineLater) => Some(Side::Local),
-        (Lineage::Same | Lineage::Behind | Lineage::Ahead, Order::Conflict) => None,
+        (Lineage::Same | Lineage::Behind | Lineage::Ahead, Order::Conflict) => chosen,
         (Lineage::MineLost, _) => Some(Side::Remote),
         (Lineage::TheirsLost, _) => Some(Side::Local),
-        (Lineage::Diverged | Lineage::Unknown, _) => {
-            match (mine.identity.discarded, theirs.identity.discarded) {
-                (true, false) => Some(Side::Remote),
-                (false, true) => Some(Side::Local),
-                _ => None,
-            }
-        }
+        (Lineage::Diverged | Lineage::Unknown, _) => chosen,
         (Lineage::Unrelated | Lineage::BothLost, _) => None,
     }
 }

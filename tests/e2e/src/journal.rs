@@ -212,6 +212,15 @@ impl Journal {
             .count() as u64
     }
 
+    /// How many blocks have a version that was issued and neither acknowledged nor settled.
+    pub fn unsettled(&self) -> u64 {
+        let open = |block: &&Block| {
+            let later = &block.versions[block.acknowledged + 1..];
+            later.iter().any(|version| *version != Version::Lost)
+        };
+        self.blocks.iter().filter(open).count() as u64
+    }
+
     fn issue(&mut self, block: u64, version: Version) -> u64 {
         let block = self.at(block);
         block.versions.push(version);

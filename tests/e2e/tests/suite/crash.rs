@@ -46,6 +46,10 @@ fn nothing_acknowledged_is_lost_with_the_primary() {
             journal.rewritten()
         );
 
+        let (acknowledged, unsettled) = (report.acknowledged, journal.unsettled());
+        println!("round {round}: {acknowledged} writes, {unsettled} blocks with writes in flight");
+        assert!(unsettled > 0, "killed in the middle of writing");
+
         let survivor = 1 - primary;
         cluster.nodes[survivor].ok(&["volume", "promote", "main", "--force"]);
         let mut client = cluster.nodes[survivor].open("main");

@@ -4,8 +4,9 @@
 //! at once with FUA. A power cut leaves of every other block any version since its last durable one,
 //! or a mixture of them sector by sector. A crash of the process leaves of a write in flight any part.
 
-use crate::content::{BLOCK_SECTORS, Block, Blocks, Content, Tag, ZERO_BLOCK, block_of};
+use crate::content::{BLOCK_SECTORS, Block, Blocks, Content, Tag, ZERO_BLOCK, block_of, blocks};
 use crate::rng::Rng;
+use format::types::Span;
 use replica::event::IoId;
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -149,6 +150,15 @@ impl Disk {
         } else {
             self.visible.insert(number, block);
         }
+    }
+
+    /// Data reaches the disk that nobody has sent now. The blocks that change.
+    pub fn overwrite(&mut self, span: Span, content: &[Tag]) -> Vec<u32> {
+        self.serial += 1;
+        for (nth, number) in blocks(span).enumerate() {
+            self.put(number, block_of(content, nth), false);
+        }
+        blocks(span).collect()
     }
 
     /// A flush begins; it makes durable what has been completed by now.

@@ -21,6 +21,8 @@ pub enum Operation {
     Flush(u64),
     /// Digests.
     Hash(Box<[Digest]>),
+    /// What is only said to be done.
+    Nothing,
     /// A write of metadata.
     Meta {
         /// It is the superblock.

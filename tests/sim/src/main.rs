@@ -2,9 +2,9 @@
 #![forbid(unsafe_code)]
 
 use clap::Parser;
-use sim::world::planted::Saboteur;
-use sim::runner::{quiet_panics, run, run_many};
+use sim::runner::{find, quiet_panics, run, run_many};
 use sim::trace::Trace;
+use sim::world::planted::{PLANTS, Plant, Saboteur};
 use std::process::ExitCode;
 
 /// The seeded simulator of the replication core.
@@ -22,6 +22,9 @@ struct Arguments {
     /// Runs these seeds: `A..B`.
     #[arg(long)]
     seeds: Option<String>,
+    /// Runs seeds with this planted fault, or with each of them in turn if `all`.
+    #[arg(long)]
+    planted: Option<String>,
     /// Threads.
     #[arg(long, default_value_t = 2)]
     threads: usize,
@@ -32,9 +35,10 @@ struct Arguments {
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
-    let ok = match (&arguments.seeds, arguments.seed) {
-        (Some(range), _) => many(&arguments, range),
-        (None, seed) => one(&arguments, seed.unwrap_or(1)),
+    let ok = match (&arguments.planted, &arguments.seeds, arguments.seed) {
+        (Some(name), None, None) => planted(&arguments, name),
+        (_, Some(range), _) => many(&arguments, range),
+        (_, None, seed) => one(&arguments, seed.unwrap_or(1)),
     };
     if ok { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
@@ -42,7 +46,7 @@ fn main() -> ExitCode {
 fn one(arguments: &Arguments, seed: u64) -> bool {
     quiet_panics();
     let trace = if arguments.trace { Trace::printed() } else { Trace::remembered() };
-    let report = run(seed, Saboteur::default(), trace);
+    let report = run(seed, saboteur(arguments), trace);
     if report.result.is_err() && !arguments.trace {
         let skipped = report.tail.len().saturating_sub(arguments.tail);
         report.tail.iter().skip(skipped).for_each(|line| println!("{line}"));
@@ -61,6 +65,25 @@ fn one(arguments: &Arguments, seed: u64) -> bool {
     report.result.is_ok()
 }
 
+/// Who tells the lie that was asked for, if any.
+fn saboteur(arguments: &Arguments) -> Saboteur {
+    let named = |plant: &&Plant| Some(plant.name) == arguments.planted.as_deref();
+    PLANTS.iter().find(named).map(|plant| Saboteur::telling(plant.lie)).unwrap_or_default()
+}
+
+fn planted(arguments: &Arguments, name: &str) -> bool {
+    let wanted = |plant: &&Plant| name == "all" || plant.name == name;
+    let mut found = 0;
+    let plants: Vec<&Plant> = PLANTS.iter().filter(wanted).collect();
+    for plant in &plants {
+        let finding = find(plant, arguments.threads);
+        found += usize::from(finding.found.is_some());
+        println!("{:36} {:20} {finding}", plant.name, plant.rule);
+    }
+    println!("{found} of {} planted faults found", plants.len());
+    found == plants.len() && found > 0
+}
+
 fn many(arguments: &Arguments, range: &str) -> bool {
     let bounds = range.split_once("..");
     let bounds = bounds.and_then(|(from, to)| Some((from.parse().ok()?, to.parse().ok()?)));
@@ -69,7 +92,7 @@ fn many(arguments: &Arguments, range: &str) -> bool {
         return false;
     };
     let started = std::time::Instant::now();
-    let summary = run_many(from..to, arguments.threads, Saboteur::default, |report| {
+    let summary = run_many(from..to, arguments.threads, || saboteur(arguments), |report| {
         if let Err(failure) = &report.result {
             println!("seed {} FAILED {failure}", report.seed);
         }

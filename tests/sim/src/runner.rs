@@ -2,7 +2,7 @@
 
 use crate::coverage::Coverage;
 use crate::failure::{Checker, Failure};
-use crate::world::planted::Saboteur;
+use crate::world::planted::{Plant, Saboteur};
 use crate::trace::Trace;
 use crate::world::{Outcome, World};
 use std::any::Any;
@@ -130,4 +130,50 @@ pub fn run_many(
         }
     });
     summary.into_inner().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Seeds within which a planted fault must be found.
+pub const SEEDS_OF_A_PLANT: u64 = 500;
+
+/// How a planted fault was found.
+#[derive(Debug)]
+pub struct Finding {
+    /// The first seed that was seen to find it, and what its checker said.
+    pub found: Option<(u64, Failure)>,
+    /// Seeds that were run.
+    pub seeds: u64,
+    /// Other checkers that complained first in some seed.
+    pub others: Vec<Checker>,
+}
+
+impl std::fmt::Display for Finding {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match &self.found {
+            Some((seed, failure)) => write!(f, "found in seed {seed}: {}", failure.checker.name()),
+            None => write!(f, "NOT FOUND in {} seeds; others: {:?}", self.seeds, self.others),
+        }
+    }
+}
+
+/// Looks for a seed in which a checker that is named for a planted fault finds it.
+pub fn find(plant: &Plant, threads: usize) -> Finding {
+    let finds = |report: &Report| {
+        let named =
+            report.result.as_ref().is_err_and(|failure| plant.finders.contains(&failure.checker));
+        // What fails without the plant says nothing about it.
+        named && run(report.seed, Saboteur::default(), Trace::off()).result.is_ok()
+    };
+    let telling = || Saboteur::telling(plant.lie);
+    let summary = run_many(1..SEEDS_OF_A_PLANT + 1, threads, telling, finds);
+    let (found, others): (Vec<_>, Vec<_>) = summary
+        .failed
+        .into_iter()
+        .partition(|(_, failure)| plant.finders.contains(&failure.checker));
+    let others: std::collections::BTreeSet<Checker> =
+        others.into_iter().map(|(_, failure)| failure.checker).collect();
+    Finding {
+        found: found.into_iter().next(),
+        seeds: summary.seeds,
+        others: others.into_iter().collect(),
+    }
 }

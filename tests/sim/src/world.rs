@@ -80,6 +80,15 @@ pub enum Happening {
     Cure(Cure),
     /// The operators look at the nodes.
     Operators,
+    /// A lie is told.
+    Lie {
+        /// To whom.
+        host: usize,
+        /// In which life.
+        life: u64,
+        /// What.
+        event: Event,
+    },
     /// A node starts.
     Start {
         /// Which.
@@ -171,9 +180,11 @@ impl World {
             Happening::ClientGone { host, life, client } if self.lives(host, life) => {
                 self.step(host, Event::ClientGone { client });
             }
+            Happening::Lie { host, life, event } if self.lives(host, life) => self.step(host, event),
             Happening::Done { .. }
             | Happening::TurnEnded { .. }
-            | Happening::ClientGone { .. } => {}
+            | Happening::ClientGone { .. }
+            | Happening::Lie { .. } => {}
             Happening::Arrival { connection, end } => self.arrive(connection, end),
             Happening::Dial { pair } => self.dial(pair),
             Happening::Client { client } => self.client_acts(client),

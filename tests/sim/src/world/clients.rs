@@ -103,6 +103,12 @@ impl Clients {
         self.pending.values().filter(|pending| !pending.gone)
     }
 
+    /// Whether the request that is pending is a write.
+    pub fn is_write(&self, token: Token) -> bool {
+        let pending = self.pending.get(&token);
+        pending.is_some_and(|pending| matches!(pending.ask, Ask::Write | Ask::Zero))
+    }
+
     /// A block that clients are likely to use.
     pub fn any_block(&self, blocks: u64, rng: &mut Rng) -> u32 {
         let hot = self.hot.offset / BLOCK_BYTES + rng.below(self.hot.length / BLOCK_BYTES);

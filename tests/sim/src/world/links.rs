@@ -168,7 +168,7 @@ impl World {
     }
 
     /// The connection that a node calls so, if it is open for it.
-    fn session(&self, host: usize, peer: usize, session: SessionId) -> Option<ConnectionId> {
+    pub(crate) fn session(&self, host: usize, peer: usize, session: SessionId) -> Option<ConnectionId> {
         let id = self.network.open_of(host, peer)?;
         let connection = &self.network.connections[&id];
         (connection.sessions[connection.end_of(host)] == session).then_some(id)

@@ -24,12 +24,14 @@ impl World {
             // A clock that counts from the boot on begins anew.
             self.hosts[host].clock_ahead = self.chance.below(1 << 30).wrapping_sub(self.now);
         }
+        let known = recovered.superblock.boot;
+        let boot = if self.hides_boots() && !known.is_none() { known } else { self.hosts[host].boot };
         let opening = Opening {
             superblock: recovered.superblock,
             pages: recovered.pages,
             damaged_pages: recovered.damaged_pages,
             hot_extents: recovered.hot_extents,
-            boot: self.hosts[host].boot,
+            boot,
             seed: self.chance.wide(),
             now: self.hosts[host].clock(self.now),
         };

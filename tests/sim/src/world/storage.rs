@@ -76,6 +76,11 @@ impl World {
         self.take_in_hand(host, io, Operation::Meta { superblock }, mean);
     }
 
+    /// Takes an operation in hand that does nothing.
+    pub(super) fn pretend_done(&mut self, host: usize, io: IoId) {
+        self.take_in_hand(host, io, Operation::Nothing, self.plan.disk_latency);
+    }
+
     fn check_span(&mut self, host: usize, span: Span) {
         let sound = span.is_aligned() && span.length > 0 && span.end() <= self.plan.size_bytes;
         if !sound {
@@ -96,7 +101,11 @@ impl World {
         let event = match operation {
             Operation::Read(blocks) => {
                 let failing = use_up(&mut self.hosts[host].ailment.read_errors);
-                let read = self.hosts[host].disk.read(blocks, &mut self.chance);
+                let stale = self.reads_stale();
+                let mut read = self.hosts[host].disk.read(blocks, &mut self.chance);
+                if stale && let Some(content) = &mut read {
+                    content.fill(0);
+                }
                 let content = read.filter(|_| !failing).ok_or(DiskError::Io);
                 let result = content.map(|content| self.hosts[host].arena.give(content));
                 Event::ReadDone { io, result }
@@ -111,6 +120,7 @@ impl World {
                 Event::IoDone { io, result }
             }
             Operation::Hash(digests) => Event::Hashed { io, digests },
+            Operation::Nothing => Event::IoDone { io, result: Ok(()) },
             Operation::Meta { superblock } => {
                 let failing = !superblock && use_up(&mut self.hosts[host].ailment.meta_errors);
                 self.hosts[host].meta.end(io, !failing, &mut self.chance);

@@ -1,7 +1,7 @@
 //! The checkers of what covers a difference: R2, R6, R7, and R9's target.
 
 use super::pair;
-use crate::content::Blocks;
+use crate::content::{BLOCK_SECTORS, Blocks};
 use crate::failure::Checker;
 use crate::meta::MetaWrite;
 use crate::world::World;
@@ -56,8 +56,9 @@ impl World {
                 let superblock = superblock.clone();
                 self.configuration_begins(host, &superblock);
                 let shrinks = self.shrinks(host, &superblock);
-                self.check_drop(host, superblock.configuration);
+                let before = self.hosts[host].meta.superblock().configuration;
                 self.hosts[host].meta.begin(io, write);
+                self.check_drop(host, before, superblock.configuration);
                 if shrinks {
                     self.check_everywhere(host);
                 }
@@ -114,8 +115,7 @@ impl World {
 
     /// R2: a drop is proposed only after everyone who remains has durably marked what the dropped
     /// may lack.
-    fn check_drop(&mut self, host: usize, next: Configuration) {
-        let now = self.hosts[host].meta.superblock().configuration;
+    fn check_drop(&mut self, host: usize, now: Configuration, next: Configuration) {
         let me = Some(self.hosts[host].slot);
         let drops = now.primary == me && next.primary == me && next.generation != now.generation;
         // Who is forced to go on alone cannot know what the others have done since.
@@ -130,7 +130,14 @@ impl World {
                 let slot = self.hosts[dropped].slot;
                 let meta = &self.hosts[*remaining].meta;
                 let unequal = self.unequal(dropped, *remaining, EVERYWHERE);
-                if let Some(number) = unequal.into_iter().find(|block| !meta.covers(slot, *block)) {
+                // Who drops itself knows what it has written and never sent.
+                let other = &self.hosts[dropped].meta;
+                let itself = dropped == host;
+                let bare = |block: &u32| {
+                    let known = itself && other.covers(self.hosts[*remaining].slot, *block);
+                    !known && !meta.covers(slot, *block)
+                };
+                if let Some(number) = unequal.into_iter().find(bare) {
                     self.fail(Checker::R2, || {
                         format!("{host} drops {dropped}; {remaining} has not marked {number}")
                     });
@@ -170,14 +177,18 @@ impl World {
         let unequal = self.unequal(host, other, range);
         let bare = |block: &u32| !mine.covers(other_slot, *block) && !theirs.covers(slot, *block);
         if let Some(number) = unequal.into_iter().find(bare) {
-            let (mine, theirs) = (&self.hosts[host].disk, &self.hosts[other].disk);
-            let left: Vec<u64> = mine.outcomes(number, 0).collect();
-            let right: Vec<u64> = theirs.outcomes(number, 0).collect();
+            let tell = |at: usize| {
+                let disk = &self.hosts[at].disk;
+                let meta = &self.hosts[at].meta;
+                let values = (0..BLOCK_SECTORS).map(|sector| {
+                    disk.outcomes(number, sector).collect::<BTreeSet<_>>()
+                });
+                let hot = meta.is_hot(number / EXTENT_BLOCKS);
+                format!("{at} (hot {hot}, {:x?})", values.collect::<Vec<_>>())
+            };
+            let (left, right) = (tell(host), tell(other));
             self.fail(Checker::R7, || {
-                format!(
-                    "block {number} may differ between {host} ({left:x?}) and {other} ({right:x?}) \
-                     and nothing covers it"
-                )
+                format!("block {number} may differ between {left} and {right} and nothing covers it")
             });
         }
     }

@@ -73,7 +73,7 @@ impl Node {
 
     /// The replicas for which our marks are void: an admission has made them equal to the members, of whom we
     /// are one. Our own admission voids all our marks for members.
-    pub(crate) fn voided(&self, before: Configuration, next: Configuration) -> NodeSet {
+    fn voided(&self, before: Configuration, next: Configuration) -> NodeSet {
         if !next.in_sync.contains(self.slot) {
             return NodeSet::EMPTY;
         }
@@ -120,6 +120,7 @@ impl Node {
         };
         self.change = Change::None;
         let before = self.configuration;
+        self.clear_voided(before, next);
         self.bind(next);
         for peer in self
             .others
@@ -157,9 +158,6 @@ impl Node {
         let before = self.configuration;
         self.configuration = next;
         self.doomed = self.doomed.intersection(next.in_sync);
-        for slot in self.voided(before, next).iter() {
-            self.marks_mut(slot).clear_all();
-        }
         for slot in next
             .in_sync
             .difference(before.in_sync)
@@ -178,6 +176,14 @@ impl Node {
         self.barrier_await_only(present);
         self.restart_idle();
         self.notice(Notice::Configured(next));
+    }
+
+    /// Drops the marks that a commit has made void. A configuration that is learned in a handshake voids none:
+    /// what we had in flight when the link broke may be told by nothing else.
+    fn clear_voided(&mut self, before: Configuration, next: Configuration) {
+        for slot in self.voided(before, next).iter() {
+            self.marks_mut(slot).clear_all();
+        }
     }
 
     /// Whether a configuration that a peer names is over replicas that the volume has.
@@ -243,6 +249,7 @@ impl Node {
     }
 
     fn learned(&mut self, peer: Slot, session: SessionId, configuration: Configuration) {
+        self.clear_voided(self.configuration, configuration);
         self.bind(configuration);
         self.restart_handshakes();
         self.unblock();

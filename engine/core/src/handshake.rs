@@ -94,10 +94,6 @@ impl Node {
         if member {
             self.superblock.pending_admission = None;
         }
-        for slot in self.voided(before, next).iter() {
-            self.superblock.mark_floor[slot.index()] = next.epoch;
-            self.superblock.marks_valid = self.superblock.marks_valid.with(slot);
-        }
         self.superblock.configuration = next;
         if !member && self.superblock.disk_state == DiskState::UpToDate {
             self.superblock.disk_state = DiskState::Outdated;

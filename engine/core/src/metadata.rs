@@ -105,7 +105,9 @@ impl Node {
         if self.marks_of(slot).is_writing(index) {
             return;
         }
-        let epoch = self.superblock.configuration.epoch;
+        // The floor may stem from a history that was given up since, and lie above our present epoch.
+        let floor = self.superblock.mark_floor[slot.index()];
+        let epoch = self.superblock.configuration.epoch.max(floor);
         let page = self.marks_mut(slot).take_page(index, epoch);
         self.persistence.pages_writing += 1;
         let io = IoTarget::Page { slot, index }.id();

@@ -16,6 +16,9 @@ mod request;
 #[cfg(test)]
 mod tests;
 
+/// One client's reads may occupy this part of what reads for all clients may.
+const READ_SHARES: u64 = 4;
+
 /// All clients.
 pub(crate) struct Clients {
     connections: BTreeMap<u32, Connection>,
@@ -45,6 +48,12 @@ pub(crate) struct Hand {
 impl Hand {
     fn is_full(&self) -> bool {
         self.parts >= REQUESTS_MAX
+    }
+
+    /// Whether a client that holds so much of reads must first take some: none gets more than its share, so
+    /// that one that takes nothing leaves room for the others.
+    fn is_greedy(&self, held: u64, span: Span) -> bool {
+        held > 0 && held + read_bytes(span) > self.read_bytes_max / READ_SHARES
     }
 
     fn take_read(&mut self, span: Span) -> bool {

@@ -237,7 +237,7 @@ impl Transport {
         link.socket.shut_down(Shutdown::Both);
         if link.closing_until.is_none() {
             let peer = link.peer;
-            tracing::info!("the data link to {peer} has ended: {reason}");
+            tracing::warn!("the data link to {peer} has ended: {reason}");
             shell.events.push_back(Event::PeerLost { peer, session });
             self.lost.push(LinkLost {
                 peer,

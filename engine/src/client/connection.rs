@@ -91,10 +91,14 @@ impl Connection {
             Done::Send(result, batch) => {
                 self.outbox.sent(batch);
                 hand.read_bytes -= std::mem::take(&mut self.reads_leaving);
-                if self.is_done() {
+                if result.is_err() || self.is_done() {
                     return State::Over;
                 }
-                return result.map_or(State::Over, |()| State::Waiting);
+                // What has left may have been what the next part waits for.
+                return match self.issuing {
+                    Some(_) => self.advance(shell, hand),
+                    None => State::Waiting,
+                };
             }
             received => self.inbox.received(received, &mut self.filling),
         };
@@ -227,6 +231,10 @@ impl Connection {
         let (kind, span) = match piece {
             Piece::Flush => (Kind::Flush, Span::new(0, 0)),
             Piece::Read(span) => {
+                let held = self.reads_held + self.reads_gathered + self.reads_leaving;
+                if hand.is_greedy(held, span) {
+                    return Some(Pause::OwnWindow);
+                }
                 if !hand.take_read(span) {
                     return Some(Pause::Shared);
                 }

@@ -157,22 +157,20 @@ impl std::fmt::Display for Finding {
 
 /// Looks for a seed in which a checker that is named for a planted fault finds it.
 pub fn find(plant: &Plant, threads: usize) -> Finding {
-    let finds = |report: &Report| {
-        let named =
-            report.result.as_ref().is_err_and(|failure| plant.finders.contains(&failure.checker));
-        // What fails without the plant says nothing about it.
-        named && run(report.seed, Saboteur::default(), Trace::off()).result.is_ok()
-    };
+    // What fails without the plant says nothing about it.
+    let sound = |seed: u64| run(seed, Saboteur::default(), Trace::off()).result.is_ok();
+    let named = |failure: &Failure| plant.finders.contains(&failure.checker);
+    let finds = |report: &Report| report.result.as_ref().is_err_and(named) && sound(report.seed);
     let telling = || Saboteur::telling(plant.lie);
     let summary = run_many(1..SEEDS_OF_A_PLANT + 1, threads, telling, finds);
     let (found, others): (Vec<_>, Vec<_>) = summary
         .failed
         .into_iter()
-        .partition(|(_, failure)| plant.finders.contains(&failure.checker));
+        .partition(|(_, failure)| named(failure));
     let others: std::collections::BTreeSet<Checker> =
         others.into_iter().map(|(_, failure)| failure.checker).collect();
     Finding {
-        found: found.into_iter().next(),
+        found: found.into_iter().find(|(seed, _)| sound(*seed)),
         seeds: summary.seeds,
         others: others.into_iter().collect(),
     }

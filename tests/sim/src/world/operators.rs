@@ -124,11 +124,25 @@ impl World {
         for host in 0..self.hosts.len() {
             self.look_at_states(host);
         }
+        self.see_to_halted(&statuses);
         self.see_to_failed_disks(&statuses);
         self.see_to_split_brain(&statuses);
         self.see_to_service(&statuses);
         if let Phase::Calm { until } = self.phase {
             self.see_to_calm(until, &statuses);
+        }
+    }
+
+    /// A node that has halted by itself is started again.
+    fn see_to_halted(&mut self, statuses: &[Option<Status>]) {
+        for (host, status) in statuses.iter().enumerate() {
+            let stopping = |(of, command): &(usize, Command)| *of == host && *command == Command::Stop;
+            let asked = self.operators.commands.values().any(stopping);
+            if status.as_ref().is_some_and(|status| status.role == Role::Stopped) && !asked {
+                self.trace.line(self.now, || format!("operator at {host}: restart"));
+                self.kill(host);
+                self.start_later(host, 200 * MILLISECOND);
+            }
         }
     }
 

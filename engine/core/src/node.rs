@@ -238,8 +238,13 @@ impl Node {
         let Some(operation) = self.operations.find(id) else {
             return;
         };
-        // It may have lost its turn since it was listed.
-        if operation.ordered && !operation.started && !self.inflight.is_free(id) {
+        // It may have lost its turn since it was listed, or been listed twice.
+        let request = matches!(operation.work, Work::Read(_) | Work::Write(_));
+        let stale = match operation.started {
+            true => !request,
+            false => operation.ordered && !self.inflight.is_free(id),
+        };
+        if stale {
             return;
         }
         match &operation.work {

@@ -388,7 +388,9 @@ impl Node {
 
     pub(crate) fn admission_promised(&mut self, peer: Slot, epoch: u64) {
         match self.change {
-            Change::Admitting { peer: asked, next } if asked == peer && next.epoch == epoch => {
+            Change::Admitting { peer: asked, next }
+                if asked == peer && next.epoch == epoch && self.marks_of(peer).is_empty() =>
+            {
                 self.commit(next, Cause::Admit(peer));
             }
             // The promise of an admission that something else has overtaken: it is asked for again.
@@ -397,11 +399,17 @@ impl Node {
     }
 
     fn retry_admission(&mut self, peer: Slot) {
+        self.cancel_admission(peer);
         if let Some(walk) = self.walk_mut(peer)
             && walk.stage == WalkStage::Admitting
         {
             walk.stage = WalkStage::Draining;
         }
+    }
+
+    /// Whether any replica's admission is being committed.
+    pub(crate) fn is_admitting_any(&self) -> bool {
+        self.others.iter().any(|peer| self.is_admitting(peer))
     }
 
     /// Whether the replica's admission is being committed: it is a member as good as ever, link or not.

@@ -160,8 +160,9 @@ impl Node {
 
     /// The local disk has done its part of a write.
     pub(crate) fn local_leg_done(&mut self, id: OperationId, result: Result<(), DiskError>) {
-        let others = !self.other_members().is_empty();
+        let others = !self.other_members().is_empty() || self.is_admitting_any();
         let me = self.slot;
+        let span = self.operations.get(id).span;
         let legs = self.legs_mut(id);
         legs.local = false;
         match result {
@@ -172,6 +173,8 @@ impl Node {
             Err(error) => {
                 legs.awaiting = legs.awaiting.without(me);
                 legs.result = Err(request_error(error));
+                // Those who have done it, targets of a resync, differ from us now.
+                self.mark_absent(span, NodeSet::EMPTY);
             }
         }
         self.write_settle(id);
@@ -188,7 +191,7 @@ impl Node {
             let trailed = legs.trailing.contains(peer);
             legs.awaiting = legs.awaiting.without(peer);
             legs.trailing = legs.trailing.without(peer);
-            if trailed {
+            if trailed && legs.result.is_ok() {
                 for chunk in span.chunks() {
                     self.marks_mut(peer).clear(chunk, span.mask_in(chunk));
                 }

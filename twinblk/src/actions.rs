@@ -15,9 +15,16 @@ use crate::failure::Failure;
 use crate::happenings::Incident;
 use crate::registry::{Decision, Verdict};
 use crate::volumes::Hosted;
-use format::types::{Name, Slot};
+use engine::volume::VolumeStatus;
+use format::types::{Name, NodeSet, Slot};
 use replica::command::{Answer, Command};
+use replica::status::ConnectionState;
 use std::sync::Arc;
+use std::time::Duration;
+use tokio::time::{Instant, sleep};
+
+/// How long a change of roles waits for the links that it has broken.
+const RECONNECTION: Duration = Duration::from_secs(3);
 
 /// Does it. `passed_on` says that it was typed on another node, which took this one for the right
 /// one: it is not passed on again.
@@ -41,18 +48,15 @@ pub(crate) async fn act(
     let own = &daemon.config.name;
     match action {
         Action::Promote { force } => {
-            if !force {
-                refuse_in_split_brain(hosted).await?;
-            }
-            hosted.command(Command::Promote { force }).await?;
+            change_roles(hosted, Command::Promote { force }).await?;
             Ok(Outcome::line(format!("{name}: {own} is the primary")))
         }
         Action::Demote => {
-            hosted.command(Command::Demote).await?;
+            change_roles(hosted, Command::Demote).await?;
             Ok(Outcome::line(format!("{name}: no node is the primary")))
         }
         Action::Swap => {
-            hosted.command(Command::Swap).await?;
+            change_roles(hosted, Command::Swap).await?;
             Ok(Outcome::line(format!("{name}: {own} is the primary")))
         }
         Action::Verify { repair } => verify(hosted, repair).await,
@@ -115,18 +119,25 @@ async fn other_node(
     Ok(node.filter(|node| daemon.nodes.session(node).is_ok()))
 }
 
-/// Whoever promotes believes that there is one volume; in a split brain there are two.
-async fn refuse_in_split_brain(hosted: &Hosted) -> Result<(), Failure> {
-    let status = hosted.status().await?;
-    match status.replica.peers.iter().find(|peer| peer.split_brain) {
-        None => Ok(()),
-        Some(peer) => Err(Failure::protects_data(format!(
-            "split brain with {}: `twinblk volume resolve {} --discard NODE --dry-run` tells what each \
-             choice loses",
-            hosted.record.node_name(peer.slot),
-            hosted.record.name
-        ))),
+/// Has the roles changed, and waits until the peers that were connected are so again: a change of
+/// roles ends the sessions, and what is typed next should find them.
+async fn change_roles(hosted: &Hosted, command: Command) -> Result<(), Failure> {
+    let connected = |status: &VolumeStatus| -> NodeSet {
+        let peers = status.replica.peers.iter();
+        let up = peers.filter(|peer| peer.connection == ConnectionState::Connected);
+        up.map(|peer| peer.slot).collect()
+    };
+    let before = connected(&hosted.status().await?);
+    hosted.command(command).await?;
+    let begun = Instant::now();
+    while begun.elapsed() < RECONNECTION {
+        let missing = before.difference(connected(&hosted.status().await?));
+        if missing.is_empty() {
+            break;
+        }
+        sleep(Duration::from_millis(5)).await;
     }
+    Ok(())
 }
 
 async fn verify(hosted: &Hosted, repair: bool) -> Result<Outcome, Failure> {
@@ -189,7 +200,7 @@ async fn adopt(daemon: &Arc<Daemon>, hosted: &Hosted, only_copy: bool) -> Result
     let volumes = daemon.clone();
     let hosted = blocking(move || volumes.volumes.adopt(volume, only_copy)).await?;
     hosted.volume()?;
-    daemon.links.keep(daemon, &hosted);
+    crate::data_links::keep(daemon, &hosted);
     let name = &hosted.record.name;
     daemon.incident(Incident::Adopted(name.clone()));
     Ok(Outcome::line(format!(

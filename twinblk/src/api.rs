@@ -1,9 +1,11 @@
 //! The JSON of the admin API, which is also what `--json` prints. Field names are stable.
 
 use crate::as_text;
+use crate::units::Size;
 use format::types::Name;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
+use std::fmt;
 use std::path::PathBuf;
 
 /// A node as this one sees it.
@@ -105,6 +107,24 @@ pub(crate) struct ReceiptView {
     pub(crate) seconds: f64,
     /// What clients felt meanwhile; where this node had none, nothing.
     pub(crate) application_p99_us: Option<u64>,
+}
+
+impl fmt::Display for ReceiptView {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "{} blocks marked, {} moved, {} on the wire, {} saved by hash, {:.2} s",
+            self.blocks_dirty,
+            Size(self.bytes_moved),
+            Size(self.bytes_on_wire),
+            Size(self.bytes_saved_by_hash),
+            self.seconds
+        )?;
+        match self.application_p99_us {
+            Some(p99) => write!(f, ", 99% of requests within {p99} us"),
+            None => Ok(()),
+        }
+    }
 }
 
 /// What clients have seen since the replica was opened.

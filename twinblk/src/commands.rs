@@ -1,11 +1,10 @@
 //! What is typed, carried out: the daemon is asked, and its answer printed.
 
 mod tables;
-pub(crate) use tables::receipt_line;
 mod waiting;
 
 use crate::api::{Action, CreateRequest, Outcome};
-use crate::cli::{Cli, Command, KeyCommand, NodeCommand, VolumeCommand};
+use crate::cli::{Cli, Command, KeyCommand, NodeCommand, Output, VolumeCommand};
 use crate::client::Client;
 use crate::failure::{Context, Failure};
 use crate::key::ClusterKey;
@@ -79,38 +78,8 @@ async fn volume(client: &Client, command: VolumeCommand) -> Result<(), Failure> 
             print(&client.create(&request).await?);
             Ok(())
         }
-        VolumeCommand::Ls { output, quiet } => {
-            let volumes = client.volumes().await?;
-            if quiet {
-                volumes.iter().for_each(|volume| println!("{}", volume.id));
-            } else if output.json {
-                json(&volumes)?;
-            } else {
-                println!("{}", tables::volumes(&volumes));
-            }
-            Ok(())
-        }
-        VolumeCommand::Status {
-            name: Some(name),
-            output,
-        } => {
-            let volume = client.volume(&name).await?;
-            if output.json {
-                return json(&volume);
-            }
-            print!("{}", tables::volume(&volume));
-            Ok(())
-        }
-        VolumeCommand::Status { name: None, output } => {
-            let volumes = client.volumes().await?;
-            if output.json {
-                return json(&volumes);
-            }
-            volumes
-                .iter()
-                .for_each(|volume| print!("{}", tables::volume(volume)));
-            Ok(())
-        }
+        VolumeCommand::Ls { output, quiet } => list(client, output, quiet).await,
+        VolumeCommand::Status { name, output } => status(client, name.as_deref(), output).await,
         VolumeCommand::Wait {
             name,
             state,
@@ -136,6 +105,38 @@ async fn volume(client: &Client, command: VolumeCommand) -> Result<(), Failure> 
             Ok(())
         }
     }
+}
+
+async fn list(client: &Client, output: Output, quiet: bool) -> Result<(), Failure> {
+    let volumes = client.volumes().await?;
+    if quiet {
+        volumes.iter().for_each(|volume| println!("{}", volume.id));
+        Ok(())
+    } else if output.json {
+        json(&volumes)
+    } else {
+        println!("{}", tables::volumes(&volumes));
+        Ok(())
+    }
+}
+
+async fn status(client: &Client, name: Option<&str>, output: Output) -> Result<(), Failure> {
+    let Some(name) = name else {
+        let volumes = client.volumes().await?;
+        if output.json {
+            return json(&volumes);
+        }
+        volumes
+            .iter()
+            .for_each(|volume| print!("{}", tables::volume(volume)));
+        return Ok(());
+    };
+    let volume = client.volume(name).await?;
+    if output.json {
+        return json(&volume);
+    }
+    print!("{}", tables::volume(&volume));
+    Ok(())
 }
 
 fn print(outcome: &Outcome) {

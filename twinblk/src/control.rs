@@ -2,7 +2,7 @@
 
 mod session;
 
-pub(crate) use session::{Session, serve};
+pub(crate) use session::{Session, SessionEnd, serve};
 
 use crate::api::{Action, Outcome, VolumeView};
 use crate::as_text;

@@ -7,14 +7,16 @@ use crate::event_log::EventLog;
 use crate::failure::{Context, Failure};
 use crate::happenings::{self, Incident};
 use crate::key::ClusterKey;
+use crate::link::Local;
 use crate::links::Links;
 use crate::nodes::Nodes;
+use crate::view;
 use crate::volumes::{Hosted, Report, Volumes};
-use crate::{handlers, view};
 use engine::volume::VolumeEvent;
-use format::types::{Name, NodeId, VolumeId};
+use format::types::{Name, VolumeId};
 use replica::notice::Notice;
 use std::collections::BTreeSet;
+use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::mpsc;
 
@@ -25,10 +27,8 @@ pub(crate) type Reports = mpsc::UnboundedReceiver<(Arc<Hosted>, VolumeEvent)>;
 pub(crate) struct Daemon {
     /// What the configuration file says.
     pub(crate) config: Config,
-    /// The cluster key.
-    pub(crate) key: ClusterKey,
-    /// This node's id.
-    pub(crate) node: NodeId,
+    /// What this node shows of itself to others.
+    pub(crate) local: Local,
     /// The replicas of this node.
     pub(crate) volumes: Volumes,
     /// What has happened.
@@ -38,11 +38,17 @@ pub(crate) struct Daemon {
     /// The data links of all replicas.
     pub(crate) links: Links,
     creating: Mutex<BTreeSet<VolumeId>>,
+    handler: Handler,
 }
 
+/// Does what a node asks for; the name is of the one that asks.
+pub(crate) type Handler = fn(Arc<Daemon>, Name, Request) -> Answering;
+/// An answer on its way.
+pub(crate) type Answering = Pin<Box<dyn Future<Output = Result<Response, Failure>> + Send>>;
+
 impl Daemon {
-    /// Locks and reads the state folder; opens no replica yet.
-    pub(crate) fn new(config: Config) -> Result<(Arc<Daemon>, Reports), Failure> {
+    /// Locks and reads the state folder; opens no replica yet. `handler` does what this node asks itself.
+    pub(crate) fn new(config: Config, handler: Handler) -> Result<(Arc<Daemon>, Reports), Failure> {
         let key = ClusterKey::read(&config.key_file)?;
         let registry = crate::registry::Registry::open(&config.state_dir)?;
         let node = registry.node();
@@ -52,9 +58,15 @@ impl Daemon {
             // The daemon outlives its replicas; at its very end nobody listens any more.
             let _ = sender.send((hosted.clone(), event));
         });
-        let daemon = Daemon {
-            key,
+        let local = Local {
             node,
+            name: config.name.clone(),
+            key,
+            lease: config.lease,
+        };
+        let daemon = Daemon {
+            local,
+            handler,
             volumes: Volumes::new(registry, config.options(), report),
             events,
             nodes: Nodes::new(&config.peers),
@@ -72,7 +84,7 @@ impl Daemon {
         request: Request,
     ) -> Result<Response, Failure> {
         if *node == self.config.name {
-            return Box::pin(handlers::handle(self.clone(), node.clone(), request)).await;
+            return (self.handler)(self.clone(), node.clone(), request).await;
         }
         let session = self.nodes.session(node)?;
         let asked = session.ask(request).await;
@@ -122,7 +134,7 @@ impl Daemon {
     pub(crate) fn show_nodes(&self) -> Vec<NodeView> {
         let own = NodeView {
             name: self.config.name.to_string(),
-            id: Some(self.node.to_string()),
+            id: Some(self.local.node.to_string()),
             addresses: vec![self.config.listen.to_string()],
             state: "Self".to_owned(),
             reason: None,

@@ -7,7 +7,6 @@ mod work;
 
 use crate::api::{Action, CreateRequest, ReceiptView};
 use crate::client::Client;
-use crate::commands::receipt_line;
 use crate::failure::{Context, Failure};
 use crate::hexadecimal;
 use crate::units::Size;
@@ -98,7 +97,7 @@ async fn tell(folder: &Path) -> Result<(), Failure> {
     let receipt = story.fail_over_and_back(&mut alpha, &mut beta).await?;
     story.go_home(&alpha).await?;
     story.compare(&mut alpha, &mut beta).await?;
-    println!("\nThe receipt of the failback: {}.", receipt_line(&receipt));
+    println!("\nThe receipt of the failback: {}.", receipt);
     println!("{ENDING}");
     Ok(())
 }
@@ -243,7 +242,7 @@ impl Story {
         let view = beta.volume(VOLUME).await?;
         let receipt = view.last_receipt;
         let receipt = receipt.ok_or_else(|| Failure::failed("beta tells of no resync"))?;
-        self.narrator.say(receipt_line(&receipt));
+        self.narrator.say(receipt.to_string());
         let allowed = (changed_max * BLOCK_BYTES as u64) as f64 * TOLERANCE;
         if receipt.bytes_moved as f64 > allowed {
             return Err(Failure::failed(format!(

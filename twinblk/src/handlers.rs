@@ -1,15 +1,20 @@
 //! What this node does when another one asks, or when it asks itself.
 
-use crate::actions;
 use crate::control::{Fate, Request, Response};
-use crate::daemon::{Daemon, blocking};
+use crate::daemon::{Answering, Daemon, blocking};
 use crate::failure::Failure;
 use crate::happenings::Incident;
 use crate::registry::{Phase, Verdict};
 use crate::volumes::{Hosted, Plan};
+use crate::{actions, data_links};
 use format::types::{Name, VolumeId};
 use replica::command::Command;
 use std::sync::Arc;
+
+/// What this node asks itself.
+pub(crate) fn handle_own(daemon: Arc<Daemon>, own: Name, request: Request) -> Answering {
+    Box::pin(handle(daemon, own, request))
+}
 
 /// Does it. `from` is the node that asks.
 pub(crate) async fn handle(
@@ -75,7 +80,7 @@ fn check(daemon: &Daemon, from: &Name, plan: &Plan) -> Result<(), Failure> {
         .members
         .iter()
         .find(|member| member.slot == record.slot);
-    if !own.is_some_and(|own| own.node == daemon.node && own.name == daemon.config.name) {
+    if !own.is_some_and(|own| own.node == daemon.local.node && own.name == daemon.config.name) {
         return refused("its slot is not of this node".to_owned());
     }
     if record.phase
@@ -101,7 +106,7 @@ async fn commit(daemon: &Arc<Daemon>, volume: VolumeId) -> Result<Response, Fail
     blocking(move || volumes.volumes.commit(volume)).await?;
     let hosted = find(daemon, volume)?;
     match hosted.closed() {
-        None => daemon.links.keep(daemon, &hosted),
+        None => data_links::keep(daemon, &hosted),
         Some(reason) => {
             daemon.incident(Incident::ReplicaFailed(hosted.record.name.clone(), reason));
         }

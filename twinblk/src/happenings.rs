@@ -3,7 +3,8 @@
 use crate::event_log::Happening;
 use crate::registry::Record;
 use crate::units::Size;
-use format::types::Name;
+use crate::view::receipt_view;
+use format::types::{Configuration, Name};
 use replica::notice::Notice;
 
 /// What happens outside of the core. The core's own notices have the numbers from 100 on.
@@ -104,17 +105,7 @@ fn sentence(record: &Record, notice: &Notice) -> String {
         Notice::Disconnected { peer, reason } => {
             format!("the data link to {} has ended: {reason}", node(*peer))
         }
-        Notice::Configured(configuration) => {
-            let members: Vec<String> = configuration.in_sync.iter().map(node).collect();
-            let primary = configuration
-                .primary
-                .map_or_else(|| "nobody".to_owned(), node);
-            format!(
-                "configuration {}: primary {primary}, in sync {}",
-                configuration.epoch,
-                members.join(" and ")
-            )
-        }
+        Notice::Configured(configuration) => configured(record, configuration),
         Notice::Promoted { forced: false } => "this node is the primary".to_owned(),
         Notice::Promoted { forced: true } => {
             "this node is the primary by force; what only others had acknowledged is given up"
@@ -140,16 +131,13 @@ fn sentence(record: &Record, notice: &Notice) -> String {
                 Size(*bytes)
             )
         }
-        Notice::ResyncDone { peer, receipt } => format!(
-            "resync with {} has ended: {} blocks marked, {} moved, {} on the wire, {} saved by hash, \
-             {:.2} s",
-            node(*peer),
-            receipt.blocks_dirty,
-            Size(receipt.bytes_moved),
-            Size(receipt.bytes_on_wire),
-            Size(receipt.bytes_saved_by_hash),
-            std::time::Duration::from_nanos(receipt.nanos).as_secs_f64()
-        ),
+        Notice::ResyncDone { peer, receipt } => {
+            format!(
+                "resync with {} has ended: {}",
+                node(*peer),
+                receipt_view(*receipt, None)
+            )
+        }
         Notice::VerifyDone { peer, differing: 0 } => {
             format!("verify with {} has ended: everything is equal", node(*peer))
         }
@@ -175,4 +163,17 @@ fn sentence(record: &Record, notice: &Notice) -> String {
         Notice::Suspect(false) => "what a power cut may have taken is back".to_owned(),
         Notice::Metadata(text) => text.clone(),
     }
+}
+
+fn configured(record: &Record, configuration: &Configuration) -> String {
+    let node = |slot| record.node_name(slot);
+    let members: Vec<String> = configuration.in_sync.iter().map(node).collect();
+    let primary = configuration
+        .primary
+        .map_or_else(|| "nobody".to_owned(), node);
+    format!(
+        "configuration {}: primary {primary}, in sync {}",
+        configuration.epoch,
+        members.join(" and ")
+    )
 }

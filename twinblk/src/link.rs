@@ -1,33 +1,36 @@
-//! Authenticated connections between nodes: one listening port, and a hello that names what a connection is for.
+//! Authenticated connections between nodes, and which of two that were dialled at once stays.
 
 mod handshake;
 
 /// What a link is for.
 pub(crate) use format::hello::Link as Purpose;
 
-use crate::daemon::Daemon;
+use crate::config::Peer;
 use crate::failure::{Context, Failure};
-use crate::happenings::Incident;
-use crate::{links, nodes};
-use format::hello::{Hello, Welcome};
+use crate::key::ClusterKey;
+use format::hello::{Hello, LinkKey, Welcome};
 use format::types::{Name, NodeId};
 use std::os::fd::OwnedFd;
-use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
-use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::Semaphore;
-use tokio::time::{Instant, sleep, timeout};
+use tokio::net::TcpStream;
+use tokio::time::timeout;
 
 /// How long a handshake may take: a few round trips, of which the slowest link needs a second.
 const HANDSHAKE_DEADLINE: Duration = Duration::from_secs(5);
 /// How long one address may take to answer before the next is tried.
 const CONNECT_DEADLINE: Duration = Duration::from_secs(2);
-/// Connections that have not proved themselves; more wait to be accepted.
-const HALF_OPEN_MAX: usize = 64;
-/// How long the listener rests when the process is out of descriptors, instead of spinning.
-const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
-/// Strangers are complained of this often at most.
-const COMPLAINT_PERIOD: Duration = Duration::from_secs(10);
+/// What this node shows of itself when it greets another.
+#[derive(Clone)]
+pub(crate) struct Local {
+    /// Its id.
+    pub(crate) node: NodeId,
+    /// Its name.
+    pub(crate) name: Name,
+    /// The cluster key.
+    pub(crate) key: ClusterKey,
+    /// How long data may lie unacknowledged before the connection is given up.
+    pub(crate) lease: Duration,
+}
 
 /// A connection to a node that has proved that it has the cluster key.
 #[derive(Debug)]
@@ -80,12 +83,10 @@ pub(crate) fn kept(own: NodeId, peer: NodeId, dialled_here: bool, standing: Stan
 }
 
 /// Dials a node's addresses in turn.
-pub(crate) async fn dial(daemon: &Daemon, name: &Name, purpose: Purpose) -> Result<Link, Failure> {
-    let peer = daemon.config.peer(name);
-    let peer = peer.ok_or_else(|| Failure::not_found(format!("no [[peer]] is named {name}")))?;
-    let mut last = Failure::failed(format!("{name} has no address"));
+pub(crate) async fn dial(local: &Local, peer: &Peer, purpose: Purpose) -> Result<Link, Failure> {
+    let mut last = Failure::failed(format!("{} has no address", peer.name));
     for address in &peer.addresses {
-        match dial_address(daemon, name, address.as_str(), purpose).await {
+        match dial_address(local, &peer.name, address.as_str(), purpose).await {
             Ok(link) => return Ok(link),
             Err(failure) => last = Failure::failed(format!("{address}: {failure}")),
         }
@@ -94,7 +95,7 @@ pub(crate) async fn dial(daemon: &Daemon, name: &Name, purpose: Purpose) -> Resu
 }
 
 async fn dial_address(
-    daemon: &Daemon,
+    local: &Local,
     name: &Name,
     address: &str,
     purpose: Purpose,
@@ -104,13 +105,13 @@ async fn dial_address(
     let mut stream = connected
         .map_err(late)?
         .context(|| "cannot connect".to_owned())?;
-    prepare(daemon, &stream)?;
+    prepare(local, &stream)?;
     let hello = Hello {
-        node: daemon.node,
-        name: daemon.config.name.clone(),
+        node: local.node,
+        name: local.name.clone(),
         link: purpose,
     };
-    let greeting = handshake::dial(&mut stream, daemon.key.bytes(), &hello);
+    let greeting = handshake::dial(&mut stream, local.key.bytes(), &hello);
     let welcome = timeout(HANDSHAKE_DEADLINE, greeting)
         .await
         .map_err(late)??;
@@ -130,141 +131,66 @@ async fn dial_address(
 }
 
 /// Acknowledgements must leave at once, and a peer that no packet reaches must be noticed.
-fn prepare(daemon: &Daemon, stream: &TcpStream) -> Result<(), Failure> {
+fn prepare(local: &Local, stream: &TcpStream) -> Result<(), Failure> {
     let doing = || "cannot prepare the socket".to_owned();
     stream.set_nodelay(true).context(doing)?;
-    let patience = u32::try_from(daemon.config.lease.as_millis()).unwrap_or(u32::MAX);
+    let patience = u32::try_from(local.lease.as_millis()).unwrap_or(u32::MAX);
     rustix::net::sockopt::set_tcp_user_timeout(stream, patience).context(doing)
 }
 
-/// Accepts connections of other nodes for as long as the daemon runs.
-pub(crate) async fn listen(daemon: Arc<Daemon>, listener: TcpListener) {
-    let places = Arc::new(Semaphore::new(HALF_OPEN_MAX));
-    let complaints = Arc::new(Complaints::default());
-    // The semaphore is never closed.
-    while let Ok(place) = places.clone().acquire_owned().await {
-        match listener.accept().await {
-            Ok((stream, from)) => {
-                let (daemon, complaints) = (daemon.clone(), complaints.clone());
-                tokio::spawn(async move {
-                    if let Err(failure) = accept(&daemon, stream).await {
-                        complaints.complain(&daemon, &format!("{from}: {failure}"));
-                    }
-                    drop(place);
-                });
-            }
-            Err(error) => {
-                tracing::warn!("cannot accept a connection of a node: {error}");
-                sleep(ACCEPT_PAUSE).await;
-            }
-        }
-    }
+/// A connection of a node that has the cluster key and waits to be let in.
+pub(crate) struct Caller {
+    stream: TcpStream,
+    link_key: LinkKey,
+    /// Who it is and what it wants.
+    pub(crate) hello: Hello,
 }
 
-/// Sees a connection through its handshake and hands it over. An error is a stranger's.
-async fn accept(daemon: &Arc<Daemon>, mut stream: TcpStream) -> Result<(), Failure> {
-    prepare(daemon, &stream)?;
-    let greeting = handshake::accept(&mut stream, daemon.key.bytes());
-    let late = |_| Failure::failed("the handshake takes too long");
-    let (peer, link_key) = timeout(HANDSHAKE_DEADLINE, greeting)
-        .await
-        .map_err(late)??;
-    let admitted = admit(daemon, &peer);
-    let welcome = Welcome {
-        node: daemon.node,
-        name: daemon.config.name.clone(),
-        accepted: admitted
-            .as_ref()
-            .map(|_| ())
-            .map_err(|failure| failure.message.as_str().into()),
-    };
-    let answer = handshake::answer(&mut stream, &link_key, &welcome);
-    timeout(HANDSHAKE_DEADLINE, answer).await.map_err(late)??;
-    let link = Link {
-        stream,
-        node: peer.node,
-        name: peer.name,
-        dialled_here: false,
-    };
-    match admitted {
-        Ok(Admitted::Control) => nodes::run(daemon, link),
-        Ok(Admitted::Data(hosted, slot)) => links::attach_accepted(daemon, &hosted, slot, link),
-        // It has the key, so it is no stranger: it has been told, and tries again.
-        Err(failure) => tracing::debug!("a link of {} is refused: {failure}", link.name),
-    }
-    Ok(())
-}
-
-enum Admitted {
-    Control,
-    Data(Arc<crate::volumes::Hosted>, format::types::Slot),
-}
-
-fn admit(daemon: &Daemon, peer: &Hello) -> Result<Admitted, Failure> {
-    if daemon.config.peer(&peer.name).is_none() {
-        return Err(Failure::failed(format!(
-            "{} has no [[peer]] {}: add it to the configuration",
-            daemon.config.name, peer.name
-        )));
-    }
-    if peer.node == daemon.node {
-        return Err(Failure::failed(format!(
-            "{} and {} have the same node id: one state folder is a copy of the other's; remove its \
-             `node` file",
-            daemon.config.name, peer.name
-        )));
-    }
-    match peer.link {
-        Purpose::Control => {
-            let standing = daemon.nodes.standing(&peer.name);
-            if kept(daemon.node, peer.node, false, standing) {
-                Ok(Admitted::Control)
-            } else {
-                Err(Failure::failed("there is a link already"))
-            }
-        }
-        Purpose::Data { volume, slot } => {
-            let hosted = links::admits(daemon, volume, slot, peer)?;
-            Ok(Admitted::Data(hosted, slot))
-        }
-    }
-}
-
-/// Complaints about strangers, few of which are worth more than many.
-#[derive(Debug, Default)]
-struct Complaints(Mutex<(Option<Instant>, u64)>);
-
-impl Complaints {
-    fn complain(&self, daemon: &Daemon, what: &str) {
-        if let Some(text) = self.worth_saying(what, Instant::now()) {
-            daemon.incident(Incident::StrangerRefused(text));
-        }
+impl Caller {
+    /// Hears a connection that has just been accepted.
+    pub(crate) async fn hear(local: &Local, mut stream: TcpStream) -> Result<Caller, Failure> {
+        prepare(local, &stream)?;
+        let greeting = handshake::accept(&mut stream, local.key.bytes());
+        let heard = timeout(HANDSHAKE_DEADLINE, greeting).await.map_err(late)?;
+        let (hello, link_key) = heard?;
+        Ok(Caller {
+            stream,
+            link_key,
+            hello,
+        })
     }
 
-    fn worth_saying(&self, what: &str, now: Instant) -> Option<String> {
-        // What it guards is two numbers.
-        let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let (last, unsaid) = &mut *state;
-        if last.is_some_and(|last| now.duration_since(last) < COMPLAINT_PERIOD) {
-            *unsaid += 1;
-            return None;
-        }
-        *last = Some(now);
-        let more = std::mem::take(unsaid);
-        let others = if more > 0 {
-            format!(" ({more} more like it before)")
-        } else {
-            String::new()
+    /// Lets it in, or tells it why not.
+    pub(crate) async fn answer(
+        mut self,
+        local: &Local,
+        verdict: Result<(), &Failure>,
+    ) -> Result<Link, Failure> {
+        let welcome = Welcome {
+            node: local.node,
+            name: local.name.clone(),
+            accepted: verdict.map_err(|failure| failure.message.as_str().into()),
         };
-        Some(format!("a connection was refused: {what}{others}"))
+        let answer = handshake::answer(&mut self.stream, &self.link_key, &welcome);
+        timeout(HANDSHAKE_DEADLINE, answer).await.map_err(late)??;
+        let Hello { node, name, .. } = self.hello;
+        Ok(Link {
+            stream: self.stream,
+            node,
+            name,
+            dialled_here: false,
+        })
     }
+}
+
+fn late(_: tokio::time::error::Elapsed) -> Failure {
+    Failure::failed("the handshake takes too long")
 }
 
 #[cfg(test)]
 mod tests {
-    use super::{COMPLAINT_PERIOD, Complaints, Standing, kept};
+    use super::{Standing, kept};
     use format::types::NodeId;
-    use tokio::time::Instant;
 
     #[test]
     fn of_two_links_dialled_at_once_both_ends_keep_the_same() {
@@ -276,19 +202,5 @@ mod tests {
         // A new link from the same end says that the old one is dead.
         assert!(kept(high, low, true, up(true)) && kept(low, high, false, up(false)));
         assert!(kept(low, high, false, Standing::Down) && kept(high, low, true, Standing::Down));
-    }
-
-    #[test]
-    fn strangers_are_complained_of_now_and_then() {
-        let complaints = Complaints::default();
-        let start = Instant::now();
-        assert!(complaints.worth_saying("x", start).is_some());
-        for _ in 0..1000 {
-            assert_eq!(complaints.worth_saying("x", start), None);
-        }
-        let text = complaints
-            .worth_saying("x", start + COMPLAINT_PERIOD)
-            .expect("it is time");
-        assert!(text.contains("1000 more"), "{text}");
     }
 }

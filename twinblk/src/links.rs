@@ -1,26 +1,14 @@
-//! The data links: one for each volume and peer, dialled by both sides, handed to the replica as soon as
-//! they are authenticated.
+//! How the data links of all replicas stand.
 
-use crate::backoff::Backoff;
-use crate::daemon::Daemon;
-use crate::failure::Failure;
-use crate::link::{self, Link, Purpose, Standing};
+use crate::link::{Link, Standing, kept};
 use crate::registry::Member;
-use crate::volumes::Hosted;
-use format::hello::Hello;
 use format::types::{Name, NodeId, Slot, VolumeId};
 use replica::event::SessionId;
 use std::collections::BTreeMap;
+use std::os::fd::OwnedFd;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
 use tokio::sync::Notify;
-use tokio::time::{Instant, timeout};
-
-/// The node whose connections give way waits this long for the other's before it dials, so that two
-/// rarely meet.
-const COURTESY: Duration = Duration::from_millis(100);
-/// A link that lived longer than this ended for a new reason: the next is dialled at once.
-const LONG_LIFE: Duration = Duration::from_secs(5);
+use tokio::time::Instant;
 
 /// All data links of this node.
 #[derive(Debug, Default)]
@@ -28,10 +16,10 @@ pub(crate) struct Links {
     links: Mutex<BTreeMap<(VolumeId, Slot), Arc<DataLink>>>,
 }
 
+/// One of them.
 #[derive(Debug)]
-struct DataLink {
+pub(crate) struct DataLink {
     peer: Name,
-    peer_id: NodeId,
     state: Mutex<State>,
     // The state has changed, or there is a reason to dial at once.
     changed: Notify,
@@ -39,13 +27,16 @@ struct DataLink {
 
 /// Wanted -> Up -> Wanted or StandAlone; StandAlone -> Wanted by an operator; all -> Forgotten.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-enum State {
+pub(crate) enum State {
     /// It is being dialled, and accepted.
     Wanted,
     /// The replica has it.
     Up {
+        /// Whether this node has dialled it.
         dialled_here: bool,
+        /// Since when.
         since: Instant,
+        /// Its number.
         session: SessionId,
     },
     /// The replica wants none until an operator has acted.
@@ -54,7 +45,53 @@ enum State {
     Forgotten,
 }
 
+impl State {
+    /// How it stands; `None` if none is to be.
+    pub(crate) fn standing(self) -> Option<Standing> {
+        match self {
+            State::Wanted => Some(Standing::Down),
+            State::Up { dialled_here, .. } => Some(Standing::Up { dialled_here }),
+            State::StandAlone | State::Forgotten => None,
+        }
+    }
+}
+
 impl DataLink {
+    /// How it stands.
+    pub(crate) fn state(&self) -> State {
+        *lock(&self.state)
+    }
+
+    /// Waits until that has changed, or there is a reason to look again.
+    pub(crate) async fn changed(&self) {
+        self.changed.notified().await;
+    }
+
+    /// Has `attach` hand a link over, if one is wanted that this one may be, and remembers its number.
+    pub(crate) fn put_up(
+        &self,
+        own: NodeId,
+        link: Link,
+        attach: impl FnOnce(OwnedFd) -> Option<SessionId>,
+    ) {
+        // Held until the link is handed over, so that its end is not heard of before.
+        let mut state = lock(&self.state);
+        let dialled_here = link.dialled_here;
+        let may = state
+            .standing()
+            .is_some_and(|standing| kept(own, link.node, dialled_here, standing));
+        if let Some(socket) = may.then(|| link.into_socket().ok()).flatten()
+            && let Some(session) = attach(socket)
+        {
+            *state = State::Up {
+                dialled_here,
+                since: Instant::now(),
+                session,
+            };
+            self.changed.notify_one();
+        }
+    }
+
     fn set(&self, state: State) {
         *lock(&self.state) = state;
         self.changed.notify_one();
@@ -62,26 +99,18 @@ impl DataLink {
 }
 
 impl Links {
-    /// Keeps the links of a replica up until it is forgotten.
-    pub(crate) fn keep(&self, daemon: &Arc<Daemon>, hosted: &Arc<Hosted>) {
-        for member in hosted.record.others() {
-            let key = (hosted.record.volume, member.slot);
-            let link = Arc::new(DataLink {
-                peer: member.name.clone(),
-                peer_id: member.node,
-                state: Mutex::new(State::Wanted),
-                changed: Notify::new(),
-            });
-            if let Some(earlier) = lock(&self.links).insert(key, link.clone()) {
-                earlier.set(State::Forgotten);
-            }
-            tokio::spawn(keep_linked(
-                daemon.clone(),
-                hosted.clone(),
-                member.slot,
-                link,
-            ));
+    /// Begins to want a link of a replica; earlier wants are forgotten.
+    pub(crate) fn want(&self, volume: VolumeId, member: &Member) -> Arc<DataLink> {
+        let link = Arc::new(DataLink {
+            peer: member.name.clone(),
+            state: Mutex::new(State::Wanted),
+            changed: Notify::new(),
+        });
+        let earlier = lock(&self.links).insert((volume, member.slot), link.clone());
+        if let Some(earlier) = earlier {
+            earlier.set(State::Forgotten);
         }
+        link
     }
 
     /// The replica has lost a link. With `retry` it wants a new one.
@@ -132,129 +161,10 @@ impl Links {
         }
     }
 
-    fn find(&self, volume: VolumeId, peer: Slot) -> Option<Arc<DataLink>> {
+    /// The link, if its replica is open.
+    pub(crate) fn find(&self, volume: VolumeId, peer: Slot) -> Option<Arc<DataLink>> {
         lock(&self.links).get(&(volume, peer)).cloned()
     }
-}
-
-async fn keep_linked(daemon: Arc<Daemon>, hosted: Arc<Hosted>, peer: Slot, link: Arc<DataLink>) {
-    let mut backoff = Backoff::default();
-    let mut first = true;
-    loop {
-        let state = *lock(&link.state);
-        match state {
-            State::Forgotten => return,
-            State::StandAlone => {
-                link.changed.notified().await;
-                (first, backoff) = (true, Backoff::default());
-                continue;
-            }
-            State::Up { since, .. } => {
-                link.changed.notified().await;
-                if matches!(*lock(&link.state), State::Up { .. }) {
-                    continue;
-                }
-                if since.elapsed() > LONG_LIFE {
-                    (first, backoff) = (true, Backoff::default());
-                } else {
-                    // A link that ends soon after its handshake would end so again.
-                    backoff.rest().await;
-                }
-                continue;
-            }
-            State::Wanted if first && daemon.node > link.peer_id => {
-                // Whether the other has dialled meanwhile is seen in the state.
-                let _ = timeout(COURTESY, link.changed.notified()).await;
-                first = false;
-                continue;
-            }
-            State::Wanted => {}
-        }
-        first = false;
-        let purpose = Purpose::Data {
-            volume: hosted.record.volume,
-            slot: hosted.record.slot,
-        };
-        match link::dial(&daemon, &link.peer, purpose).await {
-            Ok(established) => attach(&daemon, &hosted, peer, &link, established),
-            Err(failure) => {
-                tracing::debug!(volume = %hosted.record.name, "data link to {}: {failure}", link.peer);
-            }
-        }
-        tokio::select! {
-            () = backoff.rest() => {}
-            () = link.changed.notified() => {}
-        }
-    }
-}
-
-/// Whether, and to which replica, a link that a peer has dialled would be handed.
-pub(crate) fn admits(
-    daemon: &Daemon,
-    volume: VolumeId,
-    slot: Slot,
-    peer: &Hello,
-) -> Result<Arc<Hosted>, Failure> {
-    let unknown = || Failure::not_found(format!("there is no volume {volume} here"));
-    let hosted = daemon.volumes.with_id(volume).ok_or_else(unknown)?;
-    let matches = |member: &Member| member.slot == slot && member.node == peer.node;
-    if !hosted.record.others().any(matches) {
-        return Err(Failure::failed(format!(
-            "volume {} has no replica on {} ({}) in {slot}",
-            hosted.record.name, peer.name, peer.node
-        )));
-    }
-    hosted.volume()?;
-    let link = daemon.links.find(volume, slot).ok_or_else(unknown)?;
-    let state = *lock(&link.state);
-    let standing = match state {
-        State::Up { dialled_here, .. } => Standing::Up { dialled_here },
-        State::Wanted => Standing::Down,
-        State::StandAlone | State::Forgotten => {
-            let waits = "this replica stands alone until an operator has acted";
-            return Err(Failure::failed(waits));
-        }
-    };
-    if link::kept(daemon.node, peer.node, false, standing) {
-        Ok(hosted)
-    } else {
-        Err(Failure::failed("there is a link already"))
-    }
-}
-
-/// Hands a link that a peer has dialled, and that was admitted, to the replica.
-pub(crate) fn attach_accepted(
-    daemon: &Daemon,
-    hosted: &Arc<Hosted>,
-    peer: Slot,
-    established: Link,
-) {
-    if let Some(link) = daemon.links.find(hosted.record.volume, peer) {
-        attach(daemon, hosted, peer, &link, established);
-    }
-}
-
-fn attach(daemon: &Daemon, hosted: &Hosted, peer: Slot, link: &DataLink, established: Link) {
-    let mut state = lock(&link.state);
-    let standing = match *state {
-        State::Wanted => Standing::Down,
-        State::Up { dialled_here, .. } => Standing::Up { dialled_here },
-        State::StandAlone | State::Forgotten => return,
-    };
-    let dialled_here = established.dialled_here;
-    if !link::kept(daemon.node, established.node, dialled_here, standing) {
-        return;
-    }
-    let (Ok(volume), Ok(socket)) = (hosted.volume(), established.into_socket()) else {
-        return;
-    };
-    *state = State::Up {
-        dialled_here,
-        since: Instant::now(),
-        session: volume.attach_peer(peer, socket, Vec::new()),
-    };
-    drop(state);
-    link.changed.notify_one();
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {

@@ -1,22 +1,14 @@
-//! The control links to the other nodes: one each, dialled by both sides, kept up for ever.
+//! How the control link to each other node stands.
 
 use crate::api::NodeView;
-use crate::backoff::Backoff;
 use crate::config::Peer;
-use crate::control::{Session, serve};
-use crate::daemon::Daemon;
+use crate::control::{Session, SessionEnd};
 use crate::failure::Failure;
-use crate::handlers;
-use crate::happenings::Incident;
-use crate::link::{self, Link, Purpose, Standing};
+use crate::link::{Link, Standing, kept};
 use format::types::{Name, NodeId};
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use tokio::sync::{Notify, oneshot};
-
-/// A control link may be silent for as many leases before it is given up: it decides nothing by
-/// itself, and a short pause of a machine is no reason to break it.
-const LEASES_OF_PATIENCE: u32 = 2;
 
 /// All other nodes.
 #[derive(Debug)]
@@ -52,6 +44,18 @@ enum State {
         // Dropped with this life of the link, which ends it.
         _end: oneshot::Sender<()>,
     },
+}
+
+/// One life of a control link.
+pub(crate) struct Life {
+    /// Its number.
+    pub(crate) number: u64,
+    /// No other was up.
+    pub(crate) first: bool,
+    /// The end to serve.
+    pub(crate) end: SessionEnd,
+    /// Told when another life has taken its place.
+    pub(crate) replaced: oneshot::Receiver<()>,
 }
 
 impl State {
@@ -127,6 +131,77 @@ impl Nodes {
         node.map_or(Standing::Down, |node| lock(node).state.standing())
     }
 
+    /// Begins a life of the link to a node, in the place of any earlier one; `None` if the earlier one
+    /// stays, or there is no such node.
+    pub(crate) fn begin(&self, own: NodeId, link: &Link) -> Option<Life> {
+        let node = self.nodes.get(&link.name)?;
+        let mut connection = lock(node);
+        if !kept(
+            own,
+            link.node,
+            link.dialled_here,
+            connection.state.standing(),
+        ) {
+            return None;
+        }
+        let (session, end) = Session::new();
+        let (sender, replaced) = oneshot::channel();
+        let first = matches!(connection.state, State::Down { .. });
+        connection.life += 1;
+        connection.state = State::Up {
+            id: link.node,
+            session,
+            dialled_here: link.dialled_here,
+            _end: sender,
+        };
+        node.changed.notify_one();
+        Some(Life {
+            number: connection.life,
+            first,
+            end,
+            replaced,
+        })
+    }
+
+    /// Ends a life of the link; whether it was the last that had begun.
+    pub(crate) fn end(&self, name: &Name, life: u64, reason: &Failure) -> bool {
+        let Some(node) = self.nodes.get(name) else {
+            return false;
+        };
+        let mut connection = lock(node);
+        if connection.life != life {
+            return false;
+        }
+        let id = match connection.state {
+            State::Up { id, .. } => Some(id),
+            State::Down { id, .. } => id,
+        };
+        connection.state = State::Down {
+            id,
+            reason: Some(reason.message.clone()),
+        };
+        node.changed.notify_one();
+        true
+    }
+
+    /// Notes why a node could not be dialled.
+    pub(crate) fn not_reached(&self, name: &Name, why: Failure) {
+        let Some(node) = self.nodes.get(name) else {
+            return;
+        };
+        if let State::Down { reason, .. } = &mut lock(node).state {
+            *reason = Some(why.message);
+        }
+    }
+
+    /// Waits until something has changed about the link to a node.
+    pub(crate) async fn changed(&self, name: &Name) {
+        match self.nodes.get(name) {
+            Some(node) => node.changed.notified().await,
+            None => std::future::pending().await,
+        }
+    }
+
     fn node(&self, name: &Name) -> Result<&Node, Failure> {
         self.nodes.get(name).ok_or_else(|| {
             let known: Vec<_> = self.nodes.keys().map(Name::as_str).collect();
@@ -147,105 +222,6 @@ fn unreachable(name: &Name, reason: &Option<String>) -> String {
         .as_ref()
         .map_or_else(String::new, |reason| format!(" ({reason})"));
     format!("{name} is not connected{reason}: see `twinblk node ls`")
-}
-
-/// Keeps the control link to a node up, for as long as the daemon runs.
-pub(crate) async fn keep_connected(daemon: Arc<Daemon>, name: Name) {
-    let Some(node) = daemon.nodes.nodes.get(&name) else {
-        return;
-    };
-    let mut backoff = Backoff::default();
-    loop {
-        while matches!(lock(node).state, State::Up { .. }) {
-            node.changed.notified().await;
-            backoff = Backoff::default();
-        }
-        match link::dial(&daemon, &name, Purpose::Control).await {
-            Ok(link) => run(&daemon, link),
-            Err(failure) => note_reason(node, failure),
-        }
-        tokio::select! {
-            () = backoff.rest() => {}
-            () = node.changed.notified() => {}
-        }
-    }
-}
-
-fn note_reason(node: &Node, failure: Failure) {
-    if let State::Down { reason, .. } = &mut lock(node).state {
-        *reason = Some(failure.message);
-    }
-}
-
-/// Takes an established control link into use, in the place of any earlier one.
-pub(crate) fn run(daemon: &Arc<Daemon>, link: Link) {
-    let Some(node) = daemon.nodes.nodes.get(&link.name) else {
-        return;
-    };
-    let (session, end) = Session::new();
-    let (end_of_life, life_ended) = oneshot::channel::<()>();
-    let (id, dialled_here, name) = (link.node, link.dialled_here, link.name.clone());
-    let (life, first) = {
-        let mut connection = lock(node);
-        if !link::kept(daemon.node, id, dialled_here, connection.state.standing()) {
-            return;
-        }
-        connection.life += 1;
-        let first = matches!(connection.state, State::Down { .. });
-        connection.state = State::Up {
-            id,
-            session,
-            dialled_here,
-            _end: end_of_life,
-        };
-        (connection.life, first)
-    };
-    if first {
-        daemon.incident(Incident::NodeConnected(name.clone()));
-    }
-    node.changed.notify_one();
-    let daemon = daemon.clone();
-    tokio::spawn(async move {
-        let patience = daemon.config.lease * LEASES_OF_PATIENCE;
-        let serving = {
-            let (daemon, name) = (daemon.clone(), name.clone());
-            serve(link.into_stream(), end, patience, move |request| {
-                handlers::handle(daemon.clone(), name.clone(), request)
-            })
-        };
-        let settling = {
-            let (daemon, name) = (daemon.clone(), name.clone());
-            tokio::spawn(async move {
-                daemon.links.kick(&name);
-                if let Err(failure) = handlers::settle(&daemon, &name).await {
-                    tracing::warn!("settling with {name} what it has missed: {failure}");
-                }
-            })
-        };
-        let failure = tokio::select! {
-            failure = serving => failure,
-            _ = life_ended => Failure::failed("another link has taken its place"),
-        };
-        settling.abort();
-        ended(&daemon, &name, life, id, failure);
-    });
-}
-
-fn ended(daemon: &Daemon, name: &Name, life: u64, id: NodeId, failure: Failure) {
-    let Some(node) = daemon.nodes.nodes.get(name) else {
-        return;
-    };
-    let mut connection = lock(node);
-    if connection.life != life {
-        return;
-    }
-    connection.state = State::Down {
-        id: Some(id),
-        reason: Some(failure.message.clone()),
-    };
-    drop(connection);
-    daemon.incident(Incident::NodeLost(name.clone(), failure.message));
-    node.changed.notify_one();
 }
 
 fn lock(node: &Node) -> MutexGuard<'_, Connection> {

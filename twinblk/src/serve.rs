@@ -6,7 +6,7 @@ use crate::exports::VolumeExports;
 use crate::failure::{Context, Failure};
 use crate::handlers;
 use crate::happenings::Incident;
-use crate::{admin, link, nodes};
+use crate::{admin, control_links, data_links, listener};
 use nbd_server::listener::Listener;
 use std::io::IsTerminal;
 use std::path::Path;
@@ -39,7 +39,7 @@ async fn serve(config: Config) -> Result<(), Failure> {
     let doing = || "cannot listen to signals".to_owned();
     let mut terminate = signal(SignalKind::terminate()).context(doing)?;
     let mut interrupt = signal(SignalKind::interrupt()).context(doing)?;
-    let (daemon, reports) = Daemon::new(config)?;
+    let (daemon, reports) = Daemon::new(config, handlers::handle_own)?;
     let (stop, stopped) = watch::channel(false);
     tokio::spawn(daemon.clone().listen_to_replicas(reports));
     let listeners = bind(&daemon).await?;
@@ -50,14 +50,14 @@ async fn serve(config: Config) -> Result<(), Failure> {
         .for_each(|incident| daemon.incident(incident));
     for hosted in daemon.volumes.all() {
         if hosted.closed().is_none() {
-            daemon.links.keep(&daemon, &hosted);
+            data_links::keep(&daemon, &hosted);
         }
     }
     handlers::settle(&daemon, &daemon.config.name.clone()).await?;
     let (peers, admin_socket, nbd) = listeners;
-    tokio::spawn(link::listen(daemon.clone(), peers));
+    tokio::spawn(listener::listen(daemon.clone(), peers));
     for peer in &daemon.config.peers {
-        tokio::spawn(nodes::keep_connected(daemon.clone(), peer.name.clone()));
+        tokio::spawn(control_links::keep_connected(daemon.clone(), peer.clone()));
     }
     let exports = Arc::new(VolumeExports(daemon.clone()));
     for listener in nbd {

@@ -129,11 +129,7 @@ fn members(daemon: &Daemon, request: &CreateRequest) -> Result<Vec<Member>, Fail
     let own = &daemon.config.name;
     let names: Vec<Name> = match (&request.replicas[..], &daemon.config.peers[..]) {
         ([], [peer]) => vec![own.clone(), peer.name.clone()],
-        ([], []) => {
-            return Err(Failure::usage(format!(
-                "no other node is configured: for a volume with one copy give --replicas {own}"
-            )));
-        }
+        ([], []) => vec![own.clone()],
         ([], _) => {
             return Err(Failure::usage(
                 "there are more than two nodes: give --replicas NODE,NODE".to_owned(),
@@ -161,7 +157,7 @@ fn members(daemon: &Daemon, request: &CreateRequest) -> Result<Vec<Member>, Fail
             return Err(Failure::usage(format!("--replicas names {name} twice")));
         }
         let node = if name == *own {
-            daemon.node
+            daemon.local.node
         } else {
             daemon.nodes.id(&name)?
         };

@@ -136,20 +136,7 @@ fn write_volume(out: &mut String, volume: &VolumeView) -> std::fmt::Result {
             writeln!(out, "  {words}")?;
         }
     }
-    let mut table = table(
-        &["  NODE", "DISK", "CONNECTION", "IN SYNC", "OUT OF SYNC"],
-        &[4],
-    );
-    for replica in &volume.replicas {
-        table.add_row([
-            format!("  {}", replica.node).as_str(),
-            &replica.disk_state,
-            &replica.connection_state,
-            if replica.in_sync { "yes" } else { "no" },
-            &Size(replica.out_of_sync_bytes).to_string(),
-        ]);
-    }
-    writeln!(out, "{}", text(&table))?;
+    writeln!(out, "{}", replicas(&volume.replicas))?;
     if let Some(resync) = &volume.resync {
         writeln!(
             out,
@@ -163,7 +150,7 @@ fn write_volume(out: &mut String, volume: &VolumeView) -> std::fmt::Result {
         )?;
     }
     if let Some(receipt) = &volume.last_receipt {
-        writeln!(out, "  last resync: {}", receipt_line(receipt))?;
+        writeln!(out, "  last resync: {receipt}")?;
     }
     if let Some(io) = &volume.io {
         writeln!(
@@ -175,20 +162,21 @@ fn write_volume(out: &mut String, volume: &VolumeView) -> std::fmt::Result {
     Ok(())
 }
 
-/// A receipt in one line.
-pub(crate) fn receipt_line(receipt: &crate::api::ReceiptView) -> String {
-    let felt = receipt.application_p99_us;
-    format!(
-        "{} blocks marked, {} moved, {} on the wire, {} saved by hash, {:.2} s{}",
-        receipt.blocks_dirty,
-        Size(receipt.bytes_moved),
-        Size(receipt.bytes_on_wire),
-        Size(receipt.bytes_saved_by_hash),
-        receipt.seconds,
-        felt.map_or_else(String::new, |p99| format!(
-            ", 99% of requests within {p99} us"
-        ))
-    )
+fn replicas(replicas: &[ReplicaView]) -> String {
+    let mut table = table(
+        &["  NODE", "DISK", "CONNECTION", "IN SYNC", "OUT OF SYNC"],
+        &[4],
+    );
+    for replica in replicas {
+        table.add_row([
+            format!("  {}", replica.node).as_str(),
+            &replica.disk_state,
+            &replica.connection_state,
+            if replica.in_sync { "yes" } else { "no" },
+            &Size(replica.out_of_sync_bytes).to_string(),
+        ]);
+    }
+    text(&table)
 }
 
 /// A line of `events`.

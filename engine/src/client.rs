@@ -50,8 +50,8 @@ impl Hand {
         self.parts >= REQUESTS_MAX
     }
 
-    /// Whether a client that holds so much of reads must first take some: none gets more than its share, so
-    /// that one that takes nothing leaves room for the others.
+    /// Whether a client that holds so much of reads must first take some: none gets more than its
+    /// share, so that one that takes nothing leaves room for the others.
     fn is_greedy(&self, held: u64, span: Span) -> bool {
         held > 0 && held + read_bytes(span) > self.read_bytes_max / READ_SHARES
     }
@@ -76,8 +76,8 @@ fn read_bytes(span: Span) -> u64 {
 }
 
 impl Clients {
-    /// No clients yet. Reads for clients occupy at most `read_bytes_max` of the arena, so that one that does
-    /// not take its data leaves room for the engine's own.
+    /// No clients yet. Reads for clients occupy at most `read_bytes_max` of the arena, so that one
+    /// that does not take its data leaves room for the engine's own.
     pub(crate) fn new(size_bytes: u64, holes: Holes, read_bytes_max: u64) -> Clients {
         Clients {
             connections: BTreeMap::new(),
@@ -127,7 +127,8 @@ impl Clients {
         });
     }
 
-    /// An operation on a client's socket has ended. Of a client that has gone nothing is left to be done.
+    /// An operation on a client's socket has ended. Of a client that has gone nothing is left to be
+    /// done.
     pub(crate) fn completed(&mut self, shell: &mut Shell, number: u32, done: Done) {
         self.apply(shell, number, |connection, shell, hand| {
             connection.completed(shell, hand, done)
@@ -150,7 +151,8 @@ impl Clients {
         }
     }
 
-    /// Lets those go on that have waited for slots or places in hand, in the order in which they came.
+    /// Lets those go on that have waited for slots or places in hand, in the order in which they
+    /// came.
     pub(crate) fn resume(&mut self, shell: &mut Shell) {
         for _ in 0..self.short.len() {
             let Some(number) = self.short.pop_front() else {
@@ -185,8 +187,8 @@ impl Clients {
             .for_each(Connection::shut_down);
     }
 
-    /// Ends all connections at once. What has not been sent is not: a client that hears nothing asks
-    /// again elsewhere, one that hears an error gives up.
+    /// Ends all connections at once. What has not been sent is not: a client that hears nothing
+    /// asks again elsewhere, one that hears an error gives up.
     pub(crate) fn drop_all(&mut self, shell: &mut Shell) {
         for (_, connection) in std::mem::take(&mut self.connections) {
             connection.close(shell, &mut self.hand);

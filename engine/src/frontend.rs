@@ -1,8 +1,10 @@
-//! What a front end is: something that turns a client's bytes into requests and results into replies.
+//! What a front end is: something that turns a client's bytes into requests and results into
+//! replies.
 //!
-//! The reactor owns the client's socket. It receives in bulk, shows a [`Session`] what has come, copies
-//! payloads into slots, cuts large requests into parts that the core takes, and calls the session
-//! back in the order in which replies may leave. A session is pure: it does no I/O and never blocks.
+//! The reactor owns the client's socket. It receives in bulk, shows a [`Session`] what has come,
+//! copies payloads into slots, cuts large requests into parts that the core takes, and calls the
+//! session back in the order in which replies may leave. A session is pure: it does no I/O and
+//! never blocks.
 
 use format::types::Span;
 use replica::event::RequestError;
@@ -97,13 +99,13 @@ pub trait Session: Send {
     /// Looks at what has been received. Replies to refused requests go to `out` at once.
     fn parse(&mut self, input: &[u8], size_bytes: u64, out: &mut Vec<u8>) -> Parsed;
 
-    /// A piece of a read's data follows `out`. Pieces come in order, without gap, from the first byte of
-    /// the request to its last. A read whose first piece has been announced is announced to its end
-    /// before another read's first piece: a protocol may have promised its length already.
+    /// A piece of a read's data follows `out`. Pieces come in order, without gap, from the first
+    /// byte of the request to its last. A read whose first piece has been announced is announced to
+    /// its end before another read's first piece: a protocol may have promised its length already.
     fn data(&mut self, id: u32, piece: Span, out: &mut Vec<u8>);
 
-    /// A request other than [`ClientKind::Extents`] has ended. Of a read all data has been announced
-    /// if it succeeded; some may have been if it failed.
+    /// A request other than [`ClientKind::Extents`] has ended. Of a read all data has been
+    /// announced if it succeeded; some may have been if it failed.
     fn done(&mut self, id: u32, result: Result<(), RequestError>, out: &mut Vec<u8>) -> Next;
 
     /// The answer to [`ClientKind::Extents`]: pieces in order from the first byte of the request

@@ -2,7 +2,8 @@
 //!
 //! [`volume`] is what the control plane sees, [`frontend`] what a front end such as NBD implements.
 //! Within, the reactor's loop moves completions, as events, into the core, and its effects, as
-//! submissions, into the ring; the store, the transport and the clients are the three ends where bytes come and go.
+//! submissions, into the ring; the store, the transport and the clients are the three ends where
+//! bytes come and go.
 #![forbid(unsafe_code)]
 
 mod client;

@@ -1,5 +1,5 @@
-//! How the control plane talks to a reactor: a queue and an eventfd, and no lock that the data path takes
-//! otherwise.
+//! How the control plane talks to a reactor: a queue and an eventfd, and no lock that the data path
+//! takes otherwise.
 
 use crate::frontend::Session;
 use crate::report::VolumeStatus;
@@ -79,7 +79,8 @@ impl Mailbox {
         }
     }
 
-    /// Gives the reactor a message. If it has ended, the message is dropped, and a reply in it answered.
+    /// Gives the reactor a message. If it has ended, the message is dropped, and a reply in it
+    /// answered.
     pub(crate) fn post(&self, message: Message) {
         let mut messages = self.lock();
         if let Some(messages) = messages.as_mut() {

@@ -8,8 +8,8 @@ use std::io;
 #[cfg(test)]
 mod tests;
 
-/// Users of the arena. Each has a pool of its own, so that none can starve another: acknowledgements, reads and
-/// resyncs go on while clients fill theirs.
+/// Users of the arena. Each has a pool of its own, so that none can starve another:
+/// acknowledgements, reads and resyncs go on while clients fill theirs.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Pool {
     /// Payloads of clients' writes, from their arrival to their last acknowledgement.

@@ -8,8 +8,8 @@ use replica::event::Nanos;
 #[cfg(test)]
 mod tests;
 
-/// A histogram is begun anew this often; the last two are looked at, so that they cover between half
-/// a minute and a whole one.
+/// A histogram is begun anew this often; the last two are looked at, so that they cover between
+/// half a minute and a whole one.
 const WINDOW_NANOS: Nanos = 30_000_000_000;
 /// The longest latency that is told from longer ones: ten minutes, in microseconds.
 const LATENCY_US_MAX: u64 = 600_000_000;

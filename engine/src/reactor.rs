@@ -317,7 +317,8 @@ impl Reactor {
                 received,
                 session,
             } => {
-                // A client that comes while nothing is served is turned away, so that it asks elsewhere.
+                // A client that comes while nothing is served is turned away, so that it asks
+                // elsewhere.
                 if let (Ok(()), Some(socket)) = (self.node.serving(), self.socket(socket)) {
                     self.clients
                         .attach(&mut self.shell, socket, received, session);

@@ -16,7 +16,8 @@ pub enum VolumeEvent {
     LinkLost {
         /// Whose.
         peer: Slot,
-        /// Which, as [`Volume::attach_peer`](crate::volume::Volume::attach_peer) told: a later link may have been handed over meanwhile.
+        /// Which, as [`Volume::attach_peer`](crate::volume::Volume::attach_peer) told: a later link
+        /// may have been handed over meanwhile.
         session: SessionId,
         /// Whether to dial again.
         retry: bool,

@@ -1,4 +1,5 @@
-//! What every stream socket needs, a peer's or a client's: bytes in bulk one way, batches the other.
+//! What every stream socket needs, a peer's or a client's: bytes in bulk one way, batches the
+//! other.
 
 use crate::shell::{Shell, Token};
 use ring::{Done, File, Operation, OwnedSlot, SendBatch};
@@ -40,8 +41,8 @@ impl Filling {
     }
 }
 
-/// The receiving half. At most one receive is in flight; while it is, it owns the buffer, and nothing is
-/// left to be looked at.
+/// The receiving half. At most one receive is in flight; while it is, it owns the buffer, and
+/// nothing is left to be looked at.
 #[derive(Debug)]
 pub(crate) struct Inbox {
     buffer: Vec<u8>,
@@ -100,8 +101,8 @@ impl Inbox {
         self.consume(bytes);
     }
 
-    /// Receives more: into the filling if there is one and much of it is missing, else in bulk. Hands the filling
-    /// over while the receive lasts.
+    /// Receives more: into the filling if there is one and much of it is missing, else in bulk.
+    /// Hands the filling over while the receive lasts.
     pub(crate) fn receive(
         &mut self,
         shell: &mut Shell,

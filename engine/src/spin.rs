@@ -1,7 +1,7 @@
 //! When to spin for completions rather than to sleep.
 //!
-//! Waking a core that sleeps costs more than most waits last when one request at a time is under way. So a reactor
-//! spins, but only while waits have been short of late: an idle one sleeps.
+//! Waking a core that sleeps costs more than most waits last when one request at a time is under
+//! way. So a reactor spins, but only while waits have been short of late: an idle one sleeps.
 
 use crate::shell::{Shell, now};
 use replica::event::Nanos;

@@ -1,7 +1,7 @@
 //! The local disk: the data file and the metadata file, as the core's effects use them.
 //!
-//! An effect is one operation of the ring or a short chain of them; what a chain does next travels with its
-//! operation as a [`Step`].
+//! An effect is one operation of the ring or a short chain of them; what a chain does next travels
+//! with its operation as a [`Step`].
 
 use crate::memory::{self, Pool, length};
 use crate::shell::{Shell, Token};

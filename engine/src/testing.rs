@@ -1,4 +1,5 @@
-//! A front end with a protocol of its own, a client that speaks it, and replicas in temporary folders.
+//! A front end with a protocol of its own, a client that speaks it, and replicas in temporary
+//! folders.
 
 use crate::config::{Creation, Options, Paths};
 use crate::frontend::{Allocation, ClientKind, ClientRequest, Next, Parsed, Session};
@@ -22,7 +23,8 @@ use tempfile::TempDir;
 pub(crate) const SIZE: u64 = 64 << 20;
 const HEADER: usize = 22;
 
-/// The server's side of the test protocol: each message has a kind, a flag, an id, an offset and a length.
+/// The server's side of the test protocol: each message has a kind, a flag, an id, an offset and a
+/// length.
 #[derive(Default)]
 pub(crate) struct TestSession {
     stopping: bool,

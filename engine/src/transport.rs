@@ -63,8 +63,8 @@ enum Pause {
 }
 
 impl Transport {
-    /// Takes a link over, with a number that no other has had and what has been received. An earlier one to
-    /// the same peer ends at once.
+    /// Takes a link over, with a number that no other has had and what has been received. An
+    /// earlier one to the same peer ends at once.
     pub(crate) fn attach(
         &mut self,
         shell: &mut Shell,

@@ -1,4 +1,5 @@
-//! A replica that is open: its reactor's thread, and the mailbox by which the control plane talks to it.
+//! A replica that is open: its reactor's thread, and the mailbox by which the control plane talks
+//! to it.
 
 use crate::frontend::Session;
 use crate::mailbox::{Mailbox, Message, Reply};
@@ -29,19 +30,21 @@ pub struct Volume {
 }
 
 impl Volume {
-    /// Makes a replica's files, durably. `paths.data` must not exist or be a block device of the size.
+    /// Makes a replica's files, durably. `paths.data` must not exist or be a block device of the
+    /// size.
     pub fn create(paths: &Paths, creation: &Creation) -> Result<(), OpenError> {
         store::create(paths, creation)
     }
 
     /// Makes new metadata for a good data file whose metadata is lost. With `only_copy` the volume
-    /// begins anew with this file; else a good replica brings it up to date, by comparing everything.
+    /// begins anew with this file; else a good replica brings it up to date, by comparing
+    /// everything.
     pub fn adopt(paths: &Paths, creation: &Creation, only_copy: bool) -> Result<(), OpenError> {
         store::adopt(paths, creation, only_copy)
     }
 
-    /// Extends the files of a replica, open or not, so that [`Command::Grow`] can follow. Doing it again
-    /// does no harm; if no growth follows, the next opening undoes it.
+    /// Extends the files of a replica, open or not, so that [`Command::Grow`] can follow. Doing it
+    /// again does no harm; if no growth follows, the next opening undoes it.
     pub fn extend(paths: &Paths, size_bytes: u64) -> Result<(), OpenError> {
         store::extend(paths, size_bytes)
     }
@@ -76,8 +79,8 @@ impl Volume {
         }
     }
 
-    /// Hands an authenticated data link over, with what has been received behind the handshake, and tells
-    /// its number.
+    /// Hands an authenticated data link over, with what has been received behind the handshake, and
+    /// tells its number.
     pub fn attach_peer(&self, peer: Slot, socket: OwnedFd, received: Vec<u8>) -> SessionId {
         let session = SessionId(self.sessions.fetch_add(1, Ordering::Relaxed) + 1);
         self.mailbox.post(Message::Peer {
@@ -98,9 +101,9 @@ impl Volume {
         });
     }
 
-    /// Has the core carry a command out; `reply` is called on the reactor's thread, also if the reactor
-    /// ends before (and on the caller's if it had ended already). After [`Command::Stop`] was answered the
-    /// reactor ends.
+    /// Has the core carry a command out; `reply` is called on the reactor's thread, also if the
+    /// reactor ends before (and on the caller's if it had ended already). After [`Command::Stop`]
+    /// was answered the reactor ends.
     pub fn command(
         &self,
         command: Command,

@@ -1,9 +1,9 @@
 //! One mapping of memory, cut into slots of 4 KiB, 16 KiB, 64 KiB and 256 KiB.
 //!
-//! The mapping is divided into *pools*, so that one user of memory cannot starve another, and
-//! a pool into *regions* of 256 KiB. A region is a word with one bit for each free page; a slot is an aligned
-//! run of 1, 4, 16 or 64 pages. So taking and giving back a slot is a little arithmetic on one word, and
-//! a region serves whatever sizes are wanted at the moment.
+//! The mapping is divided into *pools*, so that one user of memory cannot starve another, and a
+//! pool into *regions* of 256 KiB. A region is a word with one bit for each free page; a slot is an
+//! aligned run of 1, 4, 16 or 64 pages. So taking and giving back a slot is a little arithmetic on
+//! one word, and a region serves whatever sizes are wanted at the moment.
 
 use std::cell::Cell;
 use std::io;
@@ -281,8 +281,8 @@ impl Deref for OwnedSlot {
     type Target = [u8];
 
     fn deref(&self) -> &[u8] {
-        // SAFETY: the pages are mapped, initialised (with zeroes, by the kernel) and, since this is their one
-        // handle and an operation that writes owns its handle, nobody writes to them.
+        // SAFETY: the pages are mapped, initialised (with zeroes, by the kernel) and, since this is
+        // their one handle and an operation that writes owns its handle, nobody writes to them.
         unsafe { std::slice::from_raw_parts(self.0.address().as_ptr(), self.0.bytes()) }
     }
 }
@@ -323,8 +323,8 @@ impl Deref for SharedSlot {
     type Target = [u8];
 
     fn deref(&self) -> &[u8] {
-        // SAFETY: the pages are mapped and initialised, and while there is a shared handle there is no
-        // owned one, by which alone they are written.
+        // SAFETY: the pages are mapped and initialised, and while there is a shared handle there is
+        // no owned one, by which alone they are written.
         unsafe { std::slice::from_raw_parts(self.0.address().as_ptr(), self.0.bytes()) }
     }
 }

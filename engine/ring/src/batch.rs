@@ -99,8 +99,8 @@ impl SendBatch {
         }
     }
 
-    /// The message for what is left to send after `sent` bytes. It refers to memory that the batch owns
-    /// and is valid until the batch is changed or dropped.
+    /// The message for what is left to send after `sent` bytes. It refers to memory that the batch
+    /// owns and is valid until the batch is changed or dropped.
     pub(crate) fn message(&mut self, sent: usize) -> *const libc::msghdr {
         self.cover_bytes();
         let Message { header, vectors } = &mut *self.message;

@@ -57,8 +57,8 @@ impl File {
         self.shared.descriptor.as_raw_fd()
     }
 
-    /// Ends a socket's receiving, sending or both: operations in flight on it end too. On anything else, and on a
-    /// socket that has ended already, this does nothing.
+    /// Ends a socket's receiving, sending or both: operations in flight on it end too. On anything
+    /// else, and on a socket that has ended already, this does nothing.
     pub fn shut_down(&self, how: rustix::net::Shutdown) {
         let _ = rustix::net::shutdown(self, how);
     }

@@ -2,9 +2,10 @@
 //! with `unsafe` code, behind an API by which no caller can cause undefined behaviour.
 //!
 //! Every [`Operation`] owns the memory and the descriptor that it needs from its submission to its
-//! completion, also when it is cancelled; dropping the [`Ring`] cancels what is in flight and waits for
-//! it. The memory itself comes in two forms: an [`OwnedSlot`] has one owner, who may write to it
-//! (a read or a receive is such an owner while it lasts); a [`SharedSlot`] has many, who all only read.
+//! completion, also when it is cancelled; dropping the [`Ring`] cancels what is in flight and waits
+//! for it. The memory itself comes in two forms: an [`OwnedSlot`] has one owner, who may write to
+//! it (a read or a receive is such an owner while it lasts); a [`SharedSlot`] has many, who all
+//! only read.
 #![deny(clippy::undocumented_unsafe_blocks, unsafe_op_in_unsafe_fn)]
 
 mod arena;

@@ -143,7 +143,8 @@ pub(crate) enum Progress {
 const SECTOR_BYTES: usize = 512;
 
 impl Operation {
-    /// Panics unless its range lies within its buffer: what the kernel is told afterwards relies on it.
+    /// Panics unless its range lies within its buffer: what the kernel is told afterwards relies on
+    /// it.
     pub(crate) fn check(&self) {
         let (range, length) = match self {
             Operation::Read { slot, range, .. } | Operation::ReceiveSlot { slot, range, .. } => {
@@ -172,8 +173,9 @@ impl Operation {
         }
     }
 
-    /// The submission for what is left after `done` bytes. It refers to memory of the operation, which
-    /// must stay untouched until the completion. `arena`: the one whose slots the kernel knows, if any.
+    /// The submission for what is left after `done` bytes. It refers to memory of the operation,
+    /// which must stay untouched until the completion. `arena`: the one whose slots the kernel
+    /// knows, if any.
     pub(crate) fn entry(&mut self, done: usize, arena: Option<&Arena>, files: &Released) -> Entry {
         match self.file().registration(files) {
             Some(place) => self

@@ -25,8 +25,8 @@ const WAKE: u64 = u64::MAX;
 const WAKE_COUNTER_BYTES: u32 = 8;
 /// User data of cancellations, whose own answers say nothing of interest.
 const CANCEL: u64 = u64::MAX - 1;
-/// How long a ring that is dropped waits for what cannot be cancelled. Should a disk not answer by then, its
-/// memory is given up rather than unmapped beneath it.
+/// How long a ring that is dropped waits for what cannot be cancelled. Should a disk not answer by
+/// then, its memory is given up rather than unmapped beneath it.
 const DRAIN: Duration = Duration::from_secs(10);
 
 /// An operation that has ended.
@@ -93,7 +93,8 @@ impl<T> Ring<T> {
         &self.arena
     }
 
-    /// Whether the kernel knows the arena's memory, so that it need not look its pages up each time.
+    /// Whether the kernel knows the arena's memory, so that it need not look its pages up each
+    /// time.
     pub fn is_arena_registered(&self) -> bool {
         self.arena_registered
     }
@@ -143,7 +144,8 @@ impl<T> Ring<T> {
         key
     }
 
-    /// Asks for an operation to end early. It ends all the same: as cancelled, or as if nothing had been asked.
+    /// Asks for an operation to end early. It ends all the same: as cancelled, or as if nothing had
+    /// been asked.
     pub fn cancel(&mut self, key: OperationKey) {
         let Some(in_flight) = self.operations.get_mut(key) else {
             return;
@@ -164,8 +166,8 @@ impl<T> Ring<T> {
         self.operations.len()
     }
 
-    /// Hands everything over to the kernel, and waits for a completion or a wake-up, at most this long
-    /// (`None`: for ever).
+    /// Hands everything over to the kernel, and waits for a completion or a wake-up, at most this
+    /// long (`None`: for ever).
     pub fn turn(&mut self, timeout: Option<Duration>) -> io::Result<()> {
         self.recycle_files();
         loop {
@@ -215,8 +217,8 @@ impl<T> Ring<T> {
         }
     }
 
-    /// Whether a [`Waker`] has woken the ring since this was last asked. Ask after [`Ring::next`] has
-    /// nothing more.
+    /// Whether a [`Waker`] has woken the ring since this was last asked. Ask after [`Ring::next`]
+    /// has nothing more.
     pub fn take_woken(&mut self) -> bool {
         std::mem::take(&mut self.woken)
     }
@@ -266,17 +268,17 @@ impl<T> Ring<T> {
             } else {
                 return;
             };
-            // SAFETY: an operation owns what its entry refers to and stays in the slab, unchanged, until the
-            // kernel has answered that entry; the memory that it points to does not move with the slab. The
-            // wake-up's counter outlives the ring's last completion likewise.
+            // SAFETY: an operation owns what its entry refers to and stays in the slab, unchanged,
+            // until the kernel has answered that entry; the memory that it points to does not move
+            // with the slab. The wake-up's counter outlives the ring's last completion likewise.
             let pushed = unsafe { queue.push(&entry) };
             assert!(pushed.is_ok(), "a queue that is not full has room");
             self.owed += 1;
         }
     }
 
-    /// Hands the submission queue over and waits for a completion, at most this long; whether the kernel took the
-    /// queue.
+    /// Hands the submission queue over and waits for a completion, at most this long; whether the
+    /// kernel took the queue.
     fn enter(&mut self, timeout: Option<Duration>) -> io::Result<bool> {
         let (submitter, queue, _) = self.uring.split();
         let entered = match timeout {
@@ -307,11 +309,13 @@ impl<T> Ring<T> {
         self.own.push_back(read.user_data(WAKE));
     }
 
-    /// Takes the places of files that have gone out of the kernel's table, which would keep them open.
+    /// Takes the places of files that have gone out of the kernel's table, which would keep them
+    /// open.
     fn recycle_files(&mut self) {
         let mut released = self.released_files.borrow_mut();
         for index in released.drain(..) {
-            // Should this fail, which takes a broken table, the file stays open until the place is used again.
+            // Should this fail, which takes a broken table, the file stays open until the place is
+            // used again.
             let _ = self.uring.submitter().register_files_update(index, &[-1]);
             self.vacant_files.push(index);
         }

@@ -36,8 +36,8 @@ pub struct SetupError {
     pub source: io::Error,
 }
 
-const FORBIDDEN: &str = "io_uring is forbidden here: set sysctl kernel.io_uring_disabled=0, and in a container \
-     allow io_uring_setup, io_uring_enter and io_uring_register in its seccomp profile";
+const FORBIDDEN: &str = "io_uring is forbidden here: set sysctl kernel.io_uring_disabled=0, and in \
+     a container allow io_uring_setup, io_uring_enter and io_uring_register in its seccomp profile";
 const TOO_OLD: &str = "this kernel's io_uring is too old: Linux 6.1 or later is needed";
 const NO_MEMORY: &str = "io_uring may lock no more memory for this user: raise RLIMIT_MEMLOCK";
 const NO_RESOURCES: &str = "io_uring cannot be set up";
@@ -109,8 +109,8 @@ pub(crate) fn build() -> Result<IoUring, SetupError> {
     Ok(uring)
 }
 
-/// An arena may take this part of what an ordinary user may lock: the rings themselves count too, and
-/// those of other volumes must still find room.
+/// An arena may take this part of what an ordinary user may lock: the rings themselves count too,
+/// and those of other volumes must still find room.
 const LOCKED_SHARE: u64 = 4;
 
 /// Registers the arena's memory, so that the kernel need not look its pages up for each operation.

@@ -24,7 +24,8 @@ pub(super) struct Connection {
     parts: Places<Part>,
     /// Emptied lists of parts, for the next requests.
     spare_lists: Vec<VecDeque<u32>>,
-    /// The request whose parts, and whose payload, come next; nothing behind it is looked at before.
+    /// The request whose parts, and whose payload, come next; nothing behind it is looked at
+    /// before.
     issuing: Option<u32>,
     filling: Option<Filling>,
     /// Bytes of a refused payload that are to be thrown away.
@@ -302,7 +303,8 @@ impl Connection {
             .push_back(Event::Request(event::Request { token, kind, span }));
     }
 
-    /// The core has answered a part. Whether the connection may go on, if it waited for its own requests.
+    /// The core has answered a part. Whether the connection may go on, if it waited for its own
+    /// requests.
     pub(super) fn part_ended(
         &mut self,
         shell: &mut Shell,

@@ -69,8 +69,8 @@ pub(crate) fn adopt(paths: &Paths, creation: &Creation, only_copy: bool) -> Resu
     create_meta(&paths.meta, &superblock)
 }
 
-/// Extends a replica's files, so that its volume can grow; doing it again does no harm. Until the volume has
-/// grown, a note beside the metadata lets the next opening undo it.
+/// Extends a replica's files, so that its volume can grow; doing it again does no harm. Until the
+/// volume has grown, a note beside the metadata lets the next opening undo it.
 pub(crate) fn extend(paths: &Paths, size_bytes: u64) -> Result<(), OpenError> {
     check_size(&paths.data, size_bytes)?;
     let open = |path: &Path| {
@@ -161,7 +161,8 @@ fn prepare_device(path: &Path, size_bytes: u64) -> Result<(), OpenError> {
     let mut start = vec![0; FOREIGN_BYTES.min(usize::try_from(found).unwrap_or(FOREIGN_BYTES))];
     device.read_exact_at(&mut start, 0).at(path, "read it")?;
     if start.iter().any(|byte| *byte != 0) {
-        let message = "the device is not empty: clear its first MiB (wipefs, blkdiscard) if nothing on it is needed";
+        let message = "the device is not empty: clear its first MiB (wipefs, blkdiscard) if \
+                       nothing on it is needed";
         return Err(refusal(path, message));
     }
     // All replicas of a new volume are known to be zero.

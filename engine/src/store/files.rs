@@ -65,13 +65,13 @@ pub(super) fn lock(file: &File, path: &Path) -> Result<(), OpenError> {
     }
 }
 
-/// Opens a file that is already open once more, so that the ring reads and writes past the page cache. A file
-/// system that cannot do that is used through the cache, with one line that says so.
+/// Opens a file that is already open once more, so that the ring reads and writes past the page
+/// cache. A file system that cannot do that is used through the cache, with one line that says so.
 pub(super) fn open_direct(path: &Path, open: &File) -> Result<OwnedFd, OpenError> {
     let mut flags = OFlags::DIRECT;
     if fstatfs(open).at(path, "examine its file system")?.f_type == TMPFS_MAGIC {
-        // Memory is never waited for, but a tmpfs does not say so: told not to wait, the kernel does its I/O
-        // at once rather than in a thread of its own.
+        // Memory is never waited for, but a tmpfs does not say so: told not to wait, the kernel
+        // does its I/O at once rather than in a thread of its own.
         flags |= OFlags::NONBLOCK;
     }
     let flags = flags.bits().cast_signed();

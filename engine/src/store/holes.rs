@@ -38,8 +38,8 @@ impl Holes {
         pieces
     }
 
-    /// Where the piece ends that begins at this byte, and whether it is a hole; `None` if the file does not
-    /// tell or cannot be believed.
+    /// Where the piece ends that begins at this byte, and whether it is a hole; `None` if the file
+    /// does not tell or cannot be believed.
     fn piece(&self, at: u64) -> Option<(u64, bool)> {
         if !self.trusted {
             return None;

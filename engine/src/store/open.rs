@@ -1,4 +1,5 @@
-//! From the files to what the core is opened with. Nothing is written before everything has been checked.
+//! From the files to what the core is opened with. Nothing is written before everything has been
+//! checked.
 
 use super::files::{
     At, error, is_block_device, lock, meta_bytes, open_direct, open_locked, page_at, refusal, size,
@@ -167,8 +168,8 @@ pub(super) fn growth_path(meta: &Path) -> PathBuf {
     name.into()
 }
 
-/// A growth that was begun: it has happened, or is undone. No block beyond the size that the superblock tells has
-/// ever been written.
+/// A growth that was begun: it has happened, or is undone. No block beyond the size that the
+/// superblock tells has ever been written.
 fn settle_growth(
     paths: &Paths,
     data: &File,

@@ -172,7 +172,8 @@ impl<T> Ring<T> {
         self.recycle_files();
         loop {
             self.fill();
-            let more = !self.ready.is_empty() && self.owed < IN_FLIGHT_MAX;
+            let room = self.owed < IN_FLIGHT_MAX;
+            let more = !self.own.is_empty() || (room && !self.ready.is_empty());
             let idle = more || !self.never_begun.is_empty() || self.woken;
             let taken = self.enter(if idle { Some(Duration::ZERO) } else { timeout })?;
             if !taken || !more {

@@ -3,7 +3,7 @@
 use crate::failure::Checker;
 use crate::plan::MILLISECOND;
 use crate::world::{Happening, Phase, World};
-use format::types::Slot;
+use format::types::{DiskState, Slot};
 use replica::command::{Answer, Command, Refusal};
 use replica::event::{Event, Nanos};
 use replica::status::{ConnectionState, Role, Status};
@@ -225,8 +225,10 @@ impl World {
         let nobody = up.iter().all(|status| status.configuration.primary.is_none());
         let Some(status) = self.candidate(&up) else { return };
         let host = status.slot.index();
-        // Once all is calm force is only for what force has brought about.
-        let forked = self.lineages.count() > 1;
+        // Once all is calm force is only for what force has brought about, or for a primary whose disk
+        // has failed while the others have lost their power.
+        let failed = up.iter().any(|status| status.disk_state == DiskState::Failed);
+        let forked = self.lineages.count() > 1 || failed;
         let force = if calm { forked && self.fate.permille(200) } else { self.fate.permille(350) };
         if calm && !nobody && !forked {
             return;

@@ -16,6 +16,10 @@ use format::types::{Configuration, DiskState, NodeSet, Slot};
 impl Node {
     /// The opening is durable.
     pub(crate) fn opened(&mut self) {
+        if matches!(self.role, Role::Stopping(_) | Role::Stopped) {
+            // It was told to stop before it was open.
+            return;
+        }
         self.role = Role::Secondary;
         let alone = self.configuration.in_sync == NodeSet::only(self.slot);
         if alone && std::mem::take(&mut self.superblock.suspect) {

@@ -22,7 +22,8 @@ impl Node {
 
     /// Begins the change that is wanted, if none is under way.
     pub(crate) fn start_change(&mut self) {
-        let may = self.is_primary() && !self.superblock.suspect;
+        let suspect = self.superblock.suspect && self.disk_usable();
+        let may = self.is_primary() && !suspect;
         if !may || matches!(self.change, Change::Persisting { .. }) {
             return;
         }
@@ -122,6 +123,12 @@ impl Node {
         let before = self.configuration;
         self.clear_voided(before, next);
         self.bind(next);
+        if cause == Cause::HandOver {
+            // All have flushed; who takes over has to know.
+            for peer in self.up_among(self.others).iter() {
+                self.ping(peer);
+            }
+        }
         for peer in self
             .others
             .iter()

@@ -316,6 +316,7 @@ impl Node {
 
     /// Work may go on with the peer.
     fn session_up(&mut self, peer: Slot) {
+        let (me, primary) = (self.slot, self.configuration.primary);
         let state = self.peer_mut(peer);
         let Some(session) = state.session.as_mut() else {
             return;
@@ -325,6 +326,7 @@ impl Node {
         let relation = session.relation;
         let incarnation = session.heard.as_ref().map_or(0, |heard| heard.incarnation);
         state.known_incarnation = incarnation;
+        state.resumable = primary.is_some_and(|primary| primary == me || primary == peer);
         state.lost_at = None;
         if self.is_primary() && self.configuration.in_sync.contains(peer) {
             self.resend_writes(peer);
@@ -350,10 +352,12 @@ impl Node {
         let confirms = match relation {
             Relation::Mirror => true,
             Relation::Driver(Goal::Equalise { .. }) => !heard.suspect,
-            Relation::Idle => heard.configuration == self.configuration,
+            Relation::Idle => heard.configuration == self.configuration && !heard.suspect,
             _ => false,
         };
-        if members && confirms && !self.superblock.suspect {
+        // A disk that is not used any more can have lost nothing that matters.
+        let suspect = self.superblock.suspect && self.disk_usable();
+        if members && confirms && !suspect {
             self.resume();
         }
     }

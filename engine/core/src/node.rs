@@ -417,6 +417,20 @@ impl Node {
     pub(crate) fn identity_for(&self, peer: Slot) -> Identity {
         let superblock = &self.superblock;
         let marks = self.marks_of(peer);
+        let Peer {
+            known_incarnation,
+            resumable,
+            ..
+        } = *self.peer(peer);
+        // Between two who were not each other's primary nothing but this tells where their tails differ.
+        let unstable: u64 = match resumable {
+            true => 0,
+            false => self
+                .log
+                .unstable()
+                .map(|(_, mask)| u64::from(mask.count_ones()))
+                .sum(),
+        };
         Identity {
             volume: superblock.volume,
             size_bytes: superblock.size_bytes,
@@ -426,7 +440,7 @@ impl Node {
                 .unwrap_or_default(),
             boot: superblock.boot,
             incarnation: self.incarnation,
-            known_incarnation: self.peer(peer).known_incarnation,
+            known_incarnation: if resumable { known_incarnation } else { 0 },
             configuration: superblock.configuration,
             data_generation: superblock.data_generation,
             history: superblock.history.clone(),
@@ -438,7 +452,7 @@ impl Node {
             crashed_primary: superblock.crashed_primary,
             discarded: superblock.discarded,
             forced: superblock.forced,
-            marked_blocks: marks.count() + marks.unsettled() as u64,
+            marked_blocks: marks.count() + marks.unsettled() as u64 + unstable,
             marks_valid: superblock.marks_valid.contains(peer),
         }
     }

@@ -123,6 +123,8 @@ pub(crate) struct Peer {
     pub(crate) slot: Slot,
     /// Its incarnation in the last session that came up.
     pub(crate) known_incarnation: u64,
+    /// One of the two was the primary in that session: what was not acknowledged is known, and sent again.
+    pub(crate) resumable: bool,
     pub(crate) disk_state: Option<DiskState>,
     /// Since when it has not answered.
     pub(crate) lost_at: Option<Nanos>,
@@ -140,6 +142,7 @@ impl Peer {
         Peer {
             slot,
             known_incarnation: 0,
+            resumable: false,
             disk_state: None,
             lost_at: Some(now),
             stand_alone: false,

@@ -51,7 +51,10 @@ impl Arena {
         length: usize,
     ) -> Result<(), Misuse> {
         let patch = self.get(patch)?.clone();
-        let content = self.buffers.get_mut(base.0 as usize).and_then(Option::as_mut);
+        let content = self
+            .buffers
+            .get_mut(base.0 as usize)
+            .and_then(Option::as_mut);
         let content = content.ok_or_else(|| format!("{base:?} is changed without a claim"))?;
         let content = Rc::get_mut(content)
             .ok_or_else(|| format!("{base:?} is changed while an operation has it in hand"))?;

@@ -282,7 +282,10 @@ impl Coverage {
 
     /// A state changes.
     pub fn transition(&mut self, group: &'static str, from: &str, to: &str) {
-        *self.transitions.entry((group, format!("{from} to {to}"))).or_default() += 1;
+        *self
+            .transitions
+            .entry((group, format!("{from} to {to}")))
+            .or_default() += 1;
     }
 
     /// Faults so far.
@@ -303,21 +306,40 @@ impl Coverage {
 
     /// What never happened, of all that can.
     pub fn missing(&self) -> Vec<String> {
-        let groups = EXPECTED.iter().flat_map(|(group, kinds)| kinds.iter().map(move |k| (group, k)));
+        let groups = EXPECTED
+            .iter()
+            .flat_map(|(group, kinds)| kinds.iter().map(move |k| (group, k)));
         let absent = groups.filter(|(group, kind)| self.of(group, kind) == 0);
-        absent.map(|(group, kind)| format!("{group}: {kind}")).collect()
+        absent
+            .map(|(group, kind)| format!("{group}: {kind}"))
+            .collect()
     }
 
     fn of(&self, group: &str, kind: &str) -> u64 {
-        let counted = self.counts.iter().filter(|((g, k), _)| *g == group && *k == kind);
-        let moved = self.transitions.iter().filter(|((g, k), _)| *g == group && *k == kind);
-        counted.map(|(_, count)| count).chain(moved.map(|(_, count)| count)).sum()
+        let counted = self
+            .counts
+            .iter()
+            .filter(|((g, k), _)| *g == group && *k == kind);
+        let moved = self
+            .transitions
+            .iter()
+            .filter(|((g, k), _)| *g == group && *k == kind);
+        counted
+            .map(|(_, count)| count)
+            .chain(moved.map(|(_, count)| count))
+            .sum()
     }
 
     /// All counts, a line each.
     pub fn lines(&self) -> Vec<String> {
-        let counts = self.counts.iter().map(|((g, k), n)| format!("{g:12} {k:32} {n}"));
-        let moves = self.transitions.iter().map(|((g, k), n)| format!("{g:12} {k:32} {n}"));
+        let counts = self
+            .counts
+            .iter()
+            .map(|((g, k), n)| format!("{g:12} {k:32} {n}"));
+        let moves = self
+            .transitions
+            .iter()
+            .map(|((g, k), n)| format!("{g:12} {k:32} {n}"));
         counts.chain(moves).collect()
     }
 }

@@ -95,7 +95,9 @@ impl Disk {
 
     /// A write ends. The blocks that it may have changed.
     pub fn end_write(&mut self, io: IoId, how: Ended, rng: &mut Rng) -> Vec<u32> {
-        let Some(write) = self.in_flight.remove(&io) else { return Vec::new() };
+        let Some(write) = self.in_flight.remove(&io) else {
+            return Vec::new();
+        };
         if how == Ended::Not {
             return Vec::new();
         }
@@ -103,7 +105,11 @@ impl Disk {
         let numbers = self.touched(&write);
         for number in &numbers {
             if how == Ended::Done || rng.permille(500) {
-                self.put(*number, write.block(*number), write.fua && how == Ended::Done);
+                self.put(
+                    *number,
+                    write.block(*number),
+                    write.fua && how == Ended::Done,
+                );
                 self.unreadable.remove(number);
             }
         }
@@ -118,7 +124,11 @@ impl Disk {
         let range = write.blocks.clone();
         let visible = self.visible.range(range.clone()).map(|(number, _)| *number);
         let unflushed = self.unflushed.range(range).map(|(number, _)| *number);
-        visible.chain(unflushed).collect::<BTreeSet<_>>().into_iter().collect()
+        visible
+            .chain(unflushed)
+            .collect::<BTreeSet<_>>()
+            .into_iter()
+            .collect()
     }
 
     fn put(&mut self, number: u32, block: Block, durable: bool) {
@@ -133,7 +143,10 @@ impl Disk {
                 if versions.len() == VERSIONS_MAX {
                     versions.remove(VERSIONS_MAX / 2);
                 }
-                versions.push(Version { serial: self.serial, block });
+                versions.push(Version {
+                    serial: self.serial,
+                    block,
+                });
             }
             None if old != block => {
                 let versions = [(0, old), (self.serial, block)];
@@ -169,7 +182,10 @@ impl Disk {
     /// The flush that began so has ended.
     pub fn end_flush(&mut self, begun: u64) {
         self.unflushed.retain(|_, versions| {
-            let newest = versions.iter().rposition(|version| version.serial <= begun).unwrap_or(0);
+            let newest = versions
+                .iter()
+                .rposition(|version| version.serial <= begun)
+                .unwrap_or(0);
             versions.drain(..newest);
             versions.len() > 1
         });
@@ -212,10 +228,9 @@ impl Disk {
     /// changed.
     pub fn crash(&mut self, rng: &mut Rng) -> Vec<u32> {
         let operations: Vec<IoId> = self.in_flight.keys().copied().collect();
-        let ended = |how: u64| [Ended::Not, Ended::Partly, Ended::Done][how as usize];
         let mut changed = Vec::new();
         for io in operations {
-            let how = ended(rng.below(3));
+            let how = [Ended::Not, Ended::Partly, Ended::Done][rng.index(3)];
             changed.extend(self.end_write(io, how, rng));
         }
         changed
@@ -243,13 +258,19 @@ impl Disk {
     /// Whether a power cut now could change the block.
     pub fn is_volatile(&self, number: u32) -> bool {
         self.unflushed.contains_key(&number)
-            || self.in_flight.values().any(|write| write.blocks.contains(&number))
+            || self
+                .in_flight
+                .values()
+                .any(|write| write.blocks.contains(&number))
     }
 
     /// The blocks in the range that a power cut now could change, or that a write in flight covers
     /// and that are not zero.
     pub fn volatile_in(&self, range: Blocks) -> BTreeSet<u32> {
-        let unflushed = self.unflushed.range(range.clone()).map(|(number, _)| *number);
+        let unflushed = self
+            .unflushed
+            .range(range.clone())
+            .map(|(number, _)| *number);
         let mut numbers: BTreeSet<u32> = unflushed.collect();
         for write in self.in_flight.values() {
             let from = write.blocks.start.max(range.start);
@@ -271,7 +292,10 @@ impl Disk {
         let versions = self.unflushed.get(&number);
         let visible = versions.is_none().then(|| self.get(number)[sector]);
         let versions = versions.into_iter().flatten();
-        let moving = self.in_flight.values().filter(move |write| write.blocks.contains(&number));
+        let moving = self
+            .in_flight
+            .values()
+            .filter(move |write| write.blocks.contains(&number));
         versions
             .map(move |version| version.block[sector])
             .chain(visible)

@@ -116,6 +116,8 @@ impl Host {
 
     /// Whether the process runs and serves clients.
     pub fn serves(&self) -> bool {
-        self.node.as_ref().is_some_and(|node| node.serving().is_ok())
+        self.node
+            .as_ref()
+            .is_some_and(|node| node.serving().is_ok())
     }
 }

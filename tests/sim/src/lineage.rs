@@ -24,7 +24,10 @@ impl Lineages {
     /// The history of a new volume.
     pub fn new(first: Configuration) -> Lineages {
         Lineages {
-            all: vec![Lineage { oracle: Oracle::default(), latest: first }],
+            all: vec![Lineage {
+                oracle: Oracle::default(),
+                latest: first,
+            }],
             generations: BTreeMap::from([(first.generation, 0)]),
         }
     }

@@ -43,16 +43,28 @@ fn main() -> ExitCode {
         (_, Some(range), _) => many(&arguments, range),
         (_, None, seed) => one(&arguments, seed.unwrap_or(1)),
     };
-    if ok { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+    if ok {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    }
 }
 
 fn one(arguments: &Arguments, seed: u64) -> bool {
     quiet_panics();
-    let trace = if arguments.trace { Trace::printed() } else { Trace::remembered() };
+    let trace = if arguments.trace {
+        Trace::printed()
+    } else {
+        Trace::remembered()
+    };
     let report = run(seed, saboteur(arguments), trace);
     if report.result.is_err() && !arguments.trace {
         let skipped = report.tail.len().saturating_sub(arguments.tail);
-        report.tail.iter().skip(skipped).for_each(|line| println!("{line}"));
+        report
+            .tail
+            .iter()
+            .skip(skipped)
+            .for_each(|line| println!("{line}"));
     }
     let outcome = report.outcome;
     println!(
@@ -71,7 +83,11 @@ fn one(arguments: &Arguments, seed: u64) -> bool {
 /// Who tells the lie that was asked for, if any.
 fn saboteur(arguments: &Arguments) -> Saboteur {
     let named = |plant: &&Plant| Some(plant.name) == arguments.planted.as_deref();
-    PLANTS.iter().find(named).map(|plant| Saboteur::telling(plant.lie)).unwrap_or_default()
+    PLANTS
+        .iter()
+        .find(named)
+        .map(|plant| Saboteur::telling(plant.lie))
+        .unwrap_or_default()
 }
 
 fn planted(arguments: &Arguments, name: &str) -> bool {
@@ -95,15 +111,24 @@ fn many(arguments: &Arguments, range: &str) -> bool {
         return false;
     };
     let started = std::time::Instant::now();
-    let summary = run_many(from..to, arguments.threads, || saboteur(arguments), |report| {
-        if let Err(failure) = &report.result {
-            println!("seed {} FAILED {failure}", report.seed);
-        }
-        false
-    });
+    let summary = run_many(
+        from..to,
+        arguments.threads,
+        || saboteur(arguments),
+        |report| {
+            if let Err(failure) = &report.result {
+                println!("seed {} FAILED {failure}", report.seed);
+            }
+            false
+        },
+    );
     let missing = summary.coverage.missing();
     if arguments.counts {
-        summary.coverage.lines().iter().for_each(|line| println!("{line}"));
+        summary
+            .coverage
+            .lines()
+            .iter()
+            .for_each(|line| println!("{line}"));
     }
     println!(
         "{} seeds, {} failed, {:?} operations and faults at least, median {} blackouts, {:.1?}",
@@ -113,6 +138,8 @@ fn many(arguments: &Arguments, range: &str) -> bool {
         summary.median_blackouts(),
         started.elapsed()
     );
-    missing.iter().for_each(|kind| println!("never happened: {kind}"));
+    missing
+        .iter()
+        .for_each(|kind| println!("never happened: {kind}"));
     summary.failed.is_empty() && (missing.is_empty() || summary.seeds < SEEDS_TO_COVER_ALL)
 }

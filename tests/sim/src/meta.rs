@@ -33,7 +33,11 @@ struct LogView {
 
 impl LogView {
     fn new(instance: u64) -> LogView {
-        LogView { instance, table: vec![NO_EXTENT; LOG_SLOTS], hot: BTreeMap::new() }
+        LogView {
+            instance,
+            table: vec![NO_EXTENT; LOG_SLOTS],
+            hot: BTreeMap::new(),
+        }
     }
 
     fn apply(&mut self, block: &LogBlock) {
@@ -77,7 +81,9 @@ impl Meta {
 
     /// A write ends: it is durable, or it has failed and left the old or the new block.
     pub fn end(&mut self, io: IoId, done: bool, rng: &mut Rng) {
-        let Some(write) = self.in_flight.remove(&io) else { return };
+        let Some(write) = self.in_flight.remove(&io) else {
+            return;
+        };
         if done || rng.permille(500) {
             self.file.write(&write);
             self.view(write);
@@ -109,16 +115,28 @@ impl Meta {
     pub fn recover(&mut self) -> Result<Recovered, &'static str> {
         let recovered = self.file.recover()?;
         self.superblock = recovered.superblock.clone();
-        self.pages = recovered.pages.iter().cloned().map(|p| ((p.slot, p.index), p)).collect();
+        self.pages = recovered
+            .pages
+            .iter()
+            .cloned()
+            .map(|p| ((p.slot, p.index), p))
+            .collect();
         for (slot, index) in &recovered.damaged_pages {
             let masks = Box::new([u32::MAX; PAGE_CHUNKS]);
-            let page = BitmapPage { slot: *slot, index: *index, epoch: u64::MAX, masks };
+            let page = BitmapPage {
+                slot: *slot,
+                index: *index,
+                epoch: u64::MAX,
+                masks,
+            };
             self.pages.insert((*slot, *index), page);
         }
         self.log = LogView::new(self.superblock.log_instance);
         for (place, extent) in recovered.hot_extents.iter().flatten().enumerate() {
             self.log.table[place] = *extent;
-            self.log.hot.insert(*extent, u16::try_from(place).unwrap_or(u16::MAX));
+            self.log
+                .hot
+                .insert(*extent, u16::try_from(place).unwrap_or(u16::MAX));
         }
         Ok(recovered)
     }
@@ -138,11 +156,14 @@ impl Meta {
 
     /// Whether the extent is in the durable log, and stays so whatever becomes of a write in flight.
     pub fn is_hot(&self, extent: u32) -> bool {
-        let Some(place) = self.log.hot.get(&extent) else { return false };
+        let Some(place) = self.log.hot.get(&extent) else {
+            return false;
+        };
         let evicted = self.in_flight.values().any(|write| match write {
-            MetaWrite::Log(block) => {
-                block.updates.iter().any(|(at, new)| at == place && *new != extent)
-            }
+            MetaWrite::Log(block) => block
+                .updates
+                .iter()
+                .any(|(at, new)| at == place && *new != extent),
             _ => false,
         });
         !evicted
@@ -172,7 +193,8 @@ impl Meta {
 
     /// Whether the replica's marks for the other claim to cover all that differs.
     pub fn claims(&self, other: Slot) -> bool {
-        self.superblocks().all(|superblock| superblock.marks_valid.contains(other))
+        self.superblocks()
+            .all(|superblock| superblock.marks_valid.contains(other))
     }
 
     /// Whether any block is marked for the other on disk.
@@ -189,10 +211,12 @@ impl Meta {
     }
 
     fn pages_in_flight(&self, slot: Slot, index: u32) -> impl Iterator<Item = &BitmapPage> {
-        self.in_flight.values().filter_map(move |write| match write {
-            MetaWrite::Page(page) if page.slot == slot && page.index == index => Some(page),
-            _ => None,
-        })
+        self.in_flight
+            .values()
+            .filter_map(move |write| match write {
+                MetaWrite::Page(page) if page.slot == slot && page.index == index => Some(page),
+                _ => None,
+            })
     }
 
     /// The extents in the log on disk.

@@ -93,7 +93,11 @@ impl Network {
     /// Links between so many nodes.
     pub fn new(nodes: usize, delay: Nanos) -> Network {
         let pairs = (0..nodes).flat_map(|low| (low + 1..nodes).map(move |high| (low, high)));
-        let fresh = Dialling { wanted: [true; 2], backoff: BACKOFF_MIN, scheduled: false };
+        let fresh = Dialling {
+            wanted: [true; 2],
+            backoff: BACKOFF_MIN,
+            scheduled: false,
+        };
         Network {
             connections: BTreeMap::new(),
             dialling: pairs.map(|pair| (pair, fresh)).collect(),
@@ -106,7 +110,10 @@ impl Network {
     /// The connection that both ends of the pair believe in, or that one does.
     pub fn between(&self, low: usize, high: usize) -> impl Iterator<Item = ConnectionId> {
         let mine = move |connection: &Connection| connection.nodes == [low, high];
-        self.connections.iter().filter(move |(_, c)| mine(c)).map(|(id, _)| *id)
+        self.connections
+            .iter()
+            .filter(move |(_, c)| mine(c))
+            .map(|(id, _)| *id)
     }
 
     /// The node's connection with this peer that it believes in.
@@ -147,7 +154,9 @@ impl Network {
         rng: &mut Rng,
     ) {
         let delay = rng.between(self.delay / 4, self.delay * 2);
-        let Some(connection) = self.connections.get_mut(&id) else { return };
+        let Some(connection) = self.connections.get_mut(&id) else {
+            return;
+        };
         let stream = &mut connection.streams[end];
         stream.newest = stream.newest.max(now + delay);
         stream.packets.push_back((stream.newest, packet));
@@ -171,7 +180,9 @@ impl Network {
 
     /// This end closes: what it has sent may still arrive, what was sent to it does not.
     pub fn close(&mut self, id: ConnectionId, end: usize, now: Nanos, rng: &mut Rng) {
-        let Some(connection) = self.connections.get_mut(&id) else { return };
+        let Some(connection) = self.connections.get_mut(&id) else {
+            return;
+        };
         connection.open[end] = false;
         connection.streams[1 - end].packets.clear();
         self.push(id, end, now, Packet::End, rng);
@@ -180,7 +191,9 @@ impl Network {
     /// Cuts the stream from this end anywhere: a random first part still arrives, and with `told` the
     /// other end finds it dead.
     pub fn cut(&mut self, id: ConnectionId, end: usize, now: Nanos, told: bool, rng: &mut Rng) {
-        let Some(connection) = self.connections.get_mut(&id) else { return };
+        let Some(connection) = self.connections.get_mut(&id) else {
+            return;
+        };
         let packets = &mut connection.streams[end].packets;
         let left = rng.index(packets.len() + 1);
         packets.truncate(left);
@@ -191,7 +204,8 @@ impl Network {
 
     /// Forgets connections that nobody believes in.
     pub fn sweep(&mut self) {
-        self.connections.retain(|_, connection| connection.open != [false; 2]);
+        self.connections
+            .retain(|_, connection| connection.open != [false; 2]);
     }
 
     /// The wait before the pair's next attempt; the one after will be longer.

@@ -57,7 +57,11 @@ impl History {
         for (nth, entry) in self.entries.iter_mut().enumerate() {
             if entry.order < before && entry.mask & bit != 0 {
                 let last = nth == at;
-                entry.known = if last { entry.known | bit } else { entry.known & !bit };
+                entry.known = if last {
+                    entry.known | bit
+                } else {
+                    entry.known & !bit
+                };
                 entry.dead = if last { entry.dead } else { entry.dead | bit };
             }
         }
@@ -67,8 +71,12 @@ impl History {
     /// have taken effect, and a later one may have.
     fn seen(&mut self, sector: usize, value: Tag, before: Order) -> bool {
         let bit = 1_u8 << sector;
-        let candidates = self.values(sector, before).filter(|(_, candidate)| *candidate == value);
-        let Some((first, _)) = candidates.last() else { return false };
+        let candidates = self
+            .values(sector, before)
+            .filter(|(_, candidate)| *candidate == value);
+        let Some((first, _)) = candidates.last() else {
+            return false;
+        };
         for (nth, entry) in self.entries.iter_mut().enumerate() {
             if entry.order >= before || entry.mask & bit == 0 {
                 continue;
@@ -119,7 +127,11 @@ impl Oracle {
     pub fn write(&mut self, order: Order, span: Span, values: Option<&[Tag]>) {
         let touched: Vec<u32> = match values {
             Some(_) => blocks(span).collect(),
-            None => self.blocks.range(blocks(span)).map(|(number, _)| *number).collect(),
+            None => self
+                .blocks
+                .range(blocks(span))
+                .map(|(number, _)| *number)
+                .collect(),
         };
         for number in touched {
             let (mask, block) = part(span, number, values);
@@ -139,7 +151,11 @@ impl Oracle {
     /// The write has been acknowledged: what came before it is overtaken.
     pub fn acknowledge(&mut self, order: Order, span: Span, now: Order, durable: bool) {
         for (number, history) in self.blocks.range_mut(blocks(span)) {
-            let Some(at) = history.entries.iter().position(|entry| entry.order == order) else {
+            let Some(at) = history
+                .entries
+                .iter()
+                .position(|entry| entry.order == order)
+            else {
                 continue;
             };
             let mask = history.entries[at].mask;
@@ -172,7 +188,11 @@ impl Oracle {
             let mut floor = 0_u8;
             for at in (0..history.entries.len()).rev() {
                 let entry = &mut history.entries[at];
-                let lifted = if covered(entry) { entry.mask & entry.known & !floor } else { 0 };
+                let lifted = if covered(entry) {
+                    entry.mask & entry.known & !floor
+                } else {
+                    0
+                };
                 for sector in (0..BLOCK_SECTORS).filter(|sector| lifted & 1 << sector != 0) {
                     history.base[sector] = entry.values[sector];
                 }
@@ -202,7 +222,13 @@ impl Oracle {
         self.blocks.clear();
         self.unflushed.clear();
         for (number, base) in contents {
-            self.blocks.insert(number, History { base, entries: Vec::new() });
+            self.blocks.insert(
+                number,
+                History {
+                    base,
+                    entries: Vec::new(),
+                },
+            );
         }
     }
 
@@ -229,7 +255,10 @@ impl Oracle {
             match self.blocks.get(&number) {
                 None => self.check_absent(at, *found)?,
                 Some(history) => {
-                    if !history.values(sector, order).any(|(_, value)| value == *found) {
+                    if !history
+                        .values(sector, order)
+                        .any(|(_, value)| value == *found)
+                    {
                         return Err(self.mismatch(at, *found, order));
                     }
                 }
@@ -239,28 +268,47 @@ impl Oracle {
     }
 
     fn check_absent(&self, at: usize, found: Tag) -> Result<(), Mismatch> {
-        if found == 0 { Ok(()) } else { Err(self.mismatch(at, found, Order::MAX)) }
+        if found == 0 {
+            Ok(())
+        } else {
+            Err(self.mismatch(at, found, Order::MAX))
+        }
     }
 
     fn mismatch(&self, at: usize, found: Tag, order: Order) -> Mismatch {
         let (number, sector) = place(at);
-        let empty = History { base: ZERO_BLOCK, entries: Vec::new() };
+        let empty = History {
+            base: ZERO_BLOCK,
+            entries: Vec::new(),
+        };
         let history = self.blocks.get(&number).unwrap_or(&empty);
         let bit = 1_u8 << sector;
         let later = history.entries.iter().filter(|entry| entry.mask & bit != 0);
-        let unflushed = later.map(|entry| entry.values[sector]).any(|value| value == found);
+        let unflushed = later
+            .map(|entry| entry.values[sector])
+            .any(|value| value == found);
         let wrong = if unflushed || found == history.base[sector] {
             Wrong::NotLatest
         } else {
             Wrong::OlderThanFlushed
         };
-        let permissible = history.values(sector, order).map(|(_, value)| value).collect();
-        Mismatch { sector: at as u64, found, permissible, wrong }
+        let permissible = history
+            .values(sector, order)
+            .map(|(_, value)| value)
+            .collect();
+        Mismatch {
+            sector: at as u64,
+            found,
+            permissible,
+            wrong,
+        }
     }
 
     /// What a sector's history is, for people: each write's order, value, and fate.
     pub fn tell(&self, number: u32, sector: usize) -> String {
-        let Some(history) = self.blocks.get(&number) else { return "never written".into() };
+        let Some(history) = self.blocks.get(&number) else {
+            return "never written".into();
+        };
         let bit = 1_u8 << sector;
         let mut text = format!("{:x}", history.base[sector]);
         for entry in history.entries.iter().filter(|entry| entry.mask & bit != 0) {
@@ -270,7 +318,10 @@ impl Oracle {
                 (false, false) => "open",
             };
             let (order, at) = (entry.order, entry.acknowledged_at);
-            text += &format!(", {:x} (order {order}, {fate}, acknowledged {at:?})", entry.values[sector]);
+            text += &format!(
+                ", {:x} (order {order}, {fate}, acknowledged {at:?})",
+                entry.values[sector]
+            );
         }
         text
     }
@@ -287,15 +338,23 @@ impl Oracle {
 
     /// Whether the value of the sector would be below what a flush of this order promises.
     pub fn misses_flush(&self, number: u32, sector: usize, value: Tag, order: Order) -> bool {
-        let Some(history) = self.blocks.get(&number) else { return false };
+        let Some(history) = self.blocks.get(&number) else {
+            return false;
+        };
         let bit = 1_u8 << sector;
         let covered = |entry: &Entry| {
             entry.mask & entry.known & bit != 0
                 && entry.acknowledged_at.is_some_and(|at| at < order)
         };
-        let Some(floor) = history.entries.iter().rposition(covered) else { return false };
-        let allowed = history.entries[floor..].iter().filter(|entry| entry.mask & bit != 0);
-        !allowed.map(|entry| entry.values[sector]).any(|allowed| allowed == value)
+        let Some(floor) = history.entries.iter().rposition(covered) else {
+            return false;
+        };
+        let allowed = history.entries[floor..]
+            .iter()
+            .filter(|entry| entry.mask & bit != 0);
+        !allowed
+            .map(|entry| entry.values[sector])
+            .any(|allowed| allowed == value)
     }
 }
 

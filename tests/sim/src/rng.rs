@@ -9,30 +9,32 @@ pub struct Rng {
 impl Rng {
     /// The generator of this seed.
     pub fn new(seed: u64) -> Rng {
-        let mut rng = Rng { state: seed ^ 0x6a09_e667_f3bc_c909 };
-        rng.next();
+        let mut rng = Rng {
+            state: seed ^ 0x6a09_e667_f3bc_c909,
+        };
+        rng.bits();
         rng
     }
 
     /// Another generator, so that the draws of one part of the world do not move those of another.
     pub fn fork(&mut self) -> Rng {
-        Rng::new(self.next())
+        Rng::new(self.bits())
     }
 
     /// 64 random bits.
-    pub fn next(&mut self) -> u64 {
+    pub fn bits(&mut self) -> u64 {
         self.state = self.state.wrapping_add(0x9e37_79b9_7f4a_7c15);
         mix(self.state)
     }
 
     /// 128 random bits.
     pub fn wide(&mut self) -> u128 {
-        u128::from(self.next()) << 64 | u128::from(self.next())
+        (u128::from(self.bits()) << 64) | u128::from(self.bits())
     }
 
     /// A number below `bound`, which is not zero.
     pub fn below(&mut self, bound: u64) -> u64 {
-        let high = u128::from(self.next()) * u128::from(bound) >> 64;
+        let high = (u128::from(self.bits()) * u128::from(bound)) >> 64;
         u64::try_from(high).expect("the upper half of a product of two u64")
     }
 

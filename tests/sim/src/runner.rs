@@ -2,8 +2,8 @@
 
 use crate::coverage::Coverage;
 use crate::failure::{Checker, Failure};
-use crate::world::planted::{Plant, Saboteur};
 use crate::trace::Trace;
+use crate::world::planted::{Plant, Saboteur};
 use crate::world::{Outcome, World};
 use std::any::Any;
 use std::ops::Range;
@@ -32,7 +32,10 @@ pub fn run(seed: u64, saboteur: Saboteur, trace: Trace) -> Report {
     let result = catch_unwind(AssertUnwindSafe(|| world.run()));
     let result = result.unwrap_or_else(|panic| {
         let message = format!("{} at {}", panic_message(&*panic), last_panic());
-        Err(Failure { checker: Checker::Invariant, message })
+        Err(Failure {
+            checker: Checker::Invariant,
+            message,
+        })
     });
     Report {
         seed,
@@ -61,7 +64,8 @@ fn last_panic() -> String {
 
 fn panic_message(panic: &(dyn Any + Send)) -> String {
     let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
-    text.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_default()
+    text.or_else(|| panic.downcast_ref::<String>().cloned())
+        .unwrap_or_default()
 }
 
 /// What many seeds came to.
@@ -124,7 +128,10 @@ pub fn run_many(
                     if stop(&report) {
                         next.fetch_max(seeds.end, Ordering::Relaxed);
                     }
-                    summary.lock().unwrap_or_else(PoisonError::into_inner).add(report);
+                    summary
+                        .lock()
+                        .unwrap_or_else(PoisonError::into_inner)
+                        .add(report);
                 }
             });
         }
@@ -150,7 +157,11 @@ impl std::fmt::Display for Finding {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match &self.found {
             Some((seed, failure)) => write!(f, "found in seed {seed}: {}", failure.checker.name()),
-            None => write!(f, "NOT FOUND in {} seeds; others: {:?}", self.seeds, self.others),
+            None => write!(
+                f,
+                "NOT FOUND in {} seeds; others: {:?}",
+                self.seeds, self.others
+            ),
         }
     }
 }
@@ -167,8 +178,10 @@ pub fn find(plant: &Plant, threads: usize) -> Finding {
         .failed
         .into_iter()
         .partition(|(_, failure)| named(failure));
-    let others: std::collections::BTreeSet<Checker> =
-        others.into_iter().map(|(_, failure)| failure.checker).collect();
+    let others: std::collections::BTreeSet<Checker> = others
+        .into_iter()
+        .map(|(_, failure)| failure.checker)
+        .collect();
     Finding {
         found: found.into_iter().find(|(seed, _)| sound(*seed)),
         seeds: summary.seeds,

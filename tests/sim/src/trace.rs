@@ -24,17 +24,26 @@ pub struct Trace {
 impl Trace {
     /// No trace: the run is fast.
     pub fn off() -> Trace {
-        Trace { reader: Reader::Nobody, lines: VecDeque::new() }
+        Trace {
+            reader: Reader::Nobody,
+            lines: VecDeque::new(),
+        }
     }
 
     /// The last lines are remembered.
     pub fn remembered() -> Trace {
-        Trace { reader: Reader::Afterwards, lines: VecDeque::new() }
+        Trace {
+            reader: Reader::Afterwards,
+            lines: VecDeque::new(),
+        }
     }
 
     /// Every line is printed.
     pub fn printed() -> Trace {
-        Trace { reader: Reader::Now, lines: VecDeque::new() }
+        Trace {
+            reader: Reader::Now,
+            lines: VecDeque::new(),
+        }
     }
 
     /// One line, made only if somebody wants it.
@@ -56,14 +65,18 @@ impl Trace {
     /// An event is stepped.
     pub fn event(&mut self, now: Nanos, host: usize, event: &Event) {
         if !matches!(event, Event::TurnEnded | Event::Tick) {
-            self.line(now, || format!("{host} <- {}", shortened(format!("{event:?}"))));
+            self.line(now, || {
+                format!("{host} <- {}", shortened(format!("{event:?}")))
+            });
         }
     }
 
     /// An effect is carried out.
     pub fn effect(&mut self, now: Nanos, host: usize, effect: &Effect) {
         if !matches!(effect, Effect::Release(_)) {
-            self.line(now, || format!("{host}    -> {}", shortened(format!("{effect:?}"))));
+            self.line(now, || {
+                format!("{host}    -> {}", shortened(format!("{effect:?}")))
+            });
         }
     }
 
@@ -77,7 +90,10 @@ impl Trace {
 fn shortened(mut text: String) -> String {
     const LONGEST: usize = 420;
     if text.len() > LONGEST {
-        let cut = (0..=LONGEST).rev().find(|at| text.is_char_boundary(*at)).unwrap_or(0);
+        let cut = (0..=LONGEST)
+            .rev()
+            .find(|at| text.is_char_boundary(*at))
+            .unwrap_or(0);
         text.truncate(cut);
         text.push('…');
     }

@@ -2,17 +2,17 @@
 
 use self::check::Checks;
 use self::clients::Clients;
+use self::faults::Cure;
+use self::operators::Operators;
+use self::planted::Saboteur;
+use self::states::States;
 use crate::coverage::Coverage;
 use crate::failure::{Checker, Failure};
-use self::faults::Cure;
 use crate::host::Host;
 use crate::lineage::Lineages;
 use crate::network::{ConnectionId, Network};
-use self::operators::Operators;
 use crate::plan::Plan;
-use self::planted::Saboteur;
 use crate::rng::Rng;
-use self::states::States;
 use crate::trace::Trace;
 use replica::event::{Effects, Event, IoId, Nanos};
 use std::collections::BTreeMap;
@@ -151,7 +151,11 @@ impl World {
 
     /// Lets the next thing happen.
     fn happen(&mut self) {
-        let woken = self.hosts.iter().enumerate().filter_map(|(at, host)| Some((host.tick?, at)));
+        let woken = self
+            .hosts
+            .iter()
+            .enumerate()
+            .filter_map(|(at, host)| Some((host.tick?, at)));
         let woken = woken.min();
         let next = self.queue.first_key_value().map(|((at, _), _)| *at);
         match (woken, next) {
@@ -161,11 +165,15 @@ impl World {
                 self.step(host, Event::Tick);
             }
             (_, Some(_)) => {
-                let Some(((at, _), happening)) = self.queue.pop_first() else { return };
+                let Some(((at, _), happening)) = self.queue.pop_first() else {
+                    return;
+                };
                 self.now = self.now.max(at);
                 self.handle(happening);
             }
-            _ => self.fail(Checker::Contract, || "nothing will ever happen again".into()),
+            _ => self.fail(Checker::Contract, || {
+                "nothing will ever happen again".into()
+            }),
         }
     }
 
@@ -180,7 +188,9 @@ impl World {
             Happening::ClientGone { host, life, client } if self.lives(host, life) => {
                 self.step(host, Event::ClientGone { client });
             }
-            Happening::Lie { host, life, event } if self.lives(host, life) => self.step(host, event),
+            Happening::Lie { host, life, event } if self.lives(host, life) => {
+                self.step(host, event)
+            }
             Happening::Done { .. }
             | Happening::TurnEnded { .. }
             | Happening::ClientGone { .. }
@@ -208,14 +218,18 @@ impl World {
 
     /// Steps a node, and carries out what it wants.
     pub(crate) fn step(&mut self, host: usize, event: Event) {
-        let Some(event) = self.sabotage_event(host, event) else { return };
+        let Some(event) = self.sabotage_event(host, event) else {
+            return;
+        };
         self.coverage.event(&event);
         self.trace.event(self.now, host, &event);
         let turn_over = matches!(event, Event::TurnEnded);
         self.check_before(host, &event);
         let clock = self.hosts[host].clock(self.now);
         let mut effects = std::mem::take(&mut self.effects);
-        let Some(node) = self.hosts[host].node.as_mut() else { return };
+        let Some(node) = self.hosts[host].node.as_mut() else {
+            return;
+        };
         node.step(clock, event, &mut effects);
         self.carry_out_all(host, &mut effects);
         self.effects = effects;
@@ -244,7 +258,9 @@ impl World {
 
     /// Whether the process dies before its next effect.
     fn is_fatal(&mut self, host: usize) -> bool {
-        let Some(left) = &mut self.hosts[host].dies_after else { return false };
+        let Some(left) = &mut self.hosts[host].dies_after else {
+            return false;
+        };
         *left = left.saturating_sub(1);
         *left == 0
     }
@@ -274,7 +290,10 @@ impl World {
     /// A promise is broken; the first is what counts.
     pub(crate) fn fail(&mut self, checker: Checker, message: impl FnOnce() -> String) {
         if self.failure.is_none() {
-            self.failure = Some(Failure { checker, message: message() });
+            self.failure = Some(Failure {
+                checker,
+                message: message(),
+            });
         }
     }
 

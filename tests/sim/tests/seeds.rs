@@ -13,14 +13,25 @@ const SEEDS: u64 = 200;
 
 #[test]
 fn seeds_end_well() {
-    let summary = run_many(10_000..10_000 + SEEDS, THREADS, Saboteur::default, |_| false);
-    let failed: Vec<String> =
-        summary.failed.iter().map(|(seed, failure)| format!("seed {seed}: {failure}")).collect();
+    let summary = run_many(10_000..10_000 + SEEDS, THREADS, Saboteur::default, |_| {
+        false
+    });
+    let failed: Vec<String> = summary
+        .failed
+        .iter()
+        .map(|(seed, failure)| format!("seed {seed}: {failure}"))
+        .collect();
     assert!(failed.is_empty(), "{}", failed.join("\n"));
     let (operations, faults) = summary.least.expect("all seeds ended well");
-    assert!(operations >= 5000, "a seed ran only {operations} operations");
+    assert!(
+        operations >= 5000,
+        "a seed ran only {operations} operations"
+    );
     assert!(faults >= 20, "a seed had only {faults} faults");
-    assert!(summary.median_blackouts() >= 1, "the median seed never lost all power");
+    assert!(
+        summary.median_blackouts() >= 1,
+        "the median seed never lost all power"
+    );
 }
 
 #[test]
@@ -39,7 +50,10 @@ fn planted_faults_cover_every_rule() {
     assert!(PLANTS.len() >= 20);
     for number in 1..=10 {
         let rule = format!("R{number}");
-        assert!(PLANTS.iter().any(|plant| plant.rule == rule), "nothing breaks {rule}");
+        assert!(
+            PLANTS.iter().any(|plant| plant.rule == rule),
+            "nothing breaks {rule}"
+        );
     }
 }
 

@@ -7,7 +7,14 @@ use std::rc::Rc;
 fn write(disk: &mut Disk, number: u32, value: u64, fua: bool) {
     let content = Rc::new((0..BLOCK_SECTORS).map(|nth| tag(value, nth)).collect());
     let blocks = number..number + 1;
-    disk.begin_write(IoId(value), Write { blocks, content: Some((content, 0)), fua });
+    disk.begin_write(
+        IoId(value),
+        Write {
+            blocks,
+            content: Some((content, 0)),
+            fua,
+        },
+    );
     disk.end_write(IoId(value), Ended::Done, &mut Rng::new(value));
 }
 
@@ -24,7 +31,11 @@ fn a_write_is_visible_at_once_and_durable_after_a_flush() {
     disk.end_flush(flush);
     assert_eq!(version(&disk, 7), 2);
     let after: Vec<u64> = disk.outcomes(7, 0).map(|tag| tag >> 16).collect();
-    assert_eq!(after, [1, 2], "the flush covers only what had ended when it began");
+    assert_eq!(
+        after,
+        [1, 2],
+        "the flush covers only what had ended when it began"
+    );
     disk.lose_power(Loss::All, &mut Rng::new(1));
     assert_eq!(version(&disk, 7), 1);
 }
@@ -60,8 +71,18 @@ fn a_power_cut_leaves_any_version_and_a_torn_one_any_sector_of_one() {
 fn zeroing_changes_only_what_there_is() {
     let mut disk = Disk::default();
     write(&mut disk, 5, 1, true);
-    disk.begin_write(IoId(9), Write { blocks: 0..4096, content: None, fua: false });
-    assert_eq!(disk.volatile_in(0..4096).into_iter().collect::<Vec<_>>(), [5]);
+    disk.begin_write(
+        IoId(9),
+        Write {
+            blocks: 0..4096,
+            content: None,
+            fua: false,
+        },
+    );
+    assert_eq!(
+        disk.volatile_in(0..4096).into_iter().collect::<Vec<_>>(),
+        [5]
+    );
     let changed = disk.end_write(IoId(9), Ended::Done, &mut Rng::new(1));
     assert_eq!(changed, [5]);
     assert_eq!(disk.blocks().count(), 0);

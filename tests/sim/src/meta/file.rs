@@ -42,7 +42,10 @@ pub struct File {
 impl File {
     /// A new replica's.
     pub fn new(superblock: &Superblock) -> File {
-        let mut file = File { blocks: BTreeMap::new(), pages: BTreeSet::new() };
+        let mut file = File {
+            blocks: BTreeMap::new(),
+            pages: BTreeSet::new(),
+        };
         file.write(&MetaWrite::Superblock(Box::new(superblock.clone())));
         file
     }
@@ -63,7 +66,10 @@ impl File {
             if nth < torn {
                 self.blocks.insert(offset, new);
             } else if nth == torn {
-                let old = self.blocks.entry(offset).or_insert_with(|| Box::new([0; BYTES]));
+                let old = self
+                    .blocks
+                    .entry(offset)
+                    .or_insert_with(|| Box::new([0; BYTES]));
                 for at in (0..BYTES).step_by(SECTOR).filter(|_| rng.permille(500)) {
                     old[at..at + SECTOR].copy_from_slice(&new[at..at + SECTOR]);
                 }
@@ -76,7 +82,9 @@ impl File {
         match write {
             MetaWrite::Superblock(superblock) => {
                 let block = superblock.encode();
-                SUPERBLOCK_OFFSETS.map(|offset| (offset, block.clone())).into()
+                SUPERBLOCK_OFFSETS
+                    .map(|offset| (offset, block.clone()))
+                    .into()
             }
             MetaWrite::Log(block) => vec![(log_block_offset(block.sequence), block.encode())],
             MetaWrite::Page(page) => {
@@ -96,14 +104,21 @@ impl File {
         self.write(&MetaWrite::Superblock(Box::new(superblock.clone())));
         let (mut pages, mut damaged_pages) = (Vec::new(), Vec::new());
         for (slot, index) in &self.pages {
-            let Some(block) = self.blocks.get(&page_offset(*slot, *index)) else { continue };
+            let Some(block) = self.blocks.get(&page_offset(*slot, *index)) else {
+                continue;
+            };
             match BitmapPage::decode_at(*slot, *index, &block[..]) {
                 Ok(page) => pages.extend(page),
                 Err(_) => damaged_pages.push((*slot, *index)),
             }
         }
         let hot_extents = self.recover_log(superblock.log_instance);
-        Ok(Recovered { superblock, pages, damaged_pages, hot_extents })
+        Ok(Recovered {
+            superblock,
+            pages,
+            damaged_pages,
+            hot_extents,
+        })
     }
 
     fn recover_log(&self, instance: u64) -> Option<Vec<u32>> {

@@ -40,7 +40,10 @@ fn a_read_does_not_see_what_arrived_after_it() {
     write(&mut oracle, 5);
     assert!(!reads(&mut oracle, 4, tag(5, 0)));
     assert!(reads(&mut oracle, 4, 0));
-    assert!(reads(&mut oracle, 6, tag(5, 0)), "it may still happen after the read");
+    assert!(
+        reads(&mut oracle, 6, tag(5, 0)),
+        "it may still happen after the read"
+    );
 }
 
 #[test]
@@ -52,7 +55,10 @@ fn a_power_cut_takes_back_what_no_flush_has_covered_and_no_more() {
     }
     oracle.flushed(3);
     oracle.lose_unflushed();
-    let lost = oracle.clone().read(9, HERE, &[0]).expect_err("the flush covered a write");
+    let lost = oracle
+        .clone()
+        .read(9, HERE, &[0])
+        .expect_err("the flush covered a write");
     assert_eq!(lost.wrong, Wrong::OlderThanFlushed);
     assert!(reads(&mut oracle.clone(), 9, tag(1, 0)));
     assert!(reads(&mut oracle, 9, tag(3, 0)));

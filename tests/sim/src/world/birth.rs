@@ -2,20 +2,20 @@
 
 use super::{Happening, Phase, World};
 use crate::arena::Arena;
-use crate::world::check::Checks;
-use crate::world::clients::Clients;
 use crate::coverage::Coverage;
 use crate::disk::Disk;
 use crate::host::{Ailment, Down, Host};
 use crate::lineage::Lineages;
 use crate::meta::Meta;
 use crate::network::Network;
-use crate::world::operators::Operators;
 use crate::plan::Plan;
-use crate::world::planted::Saboteur;
 use crate::rng::Rng;
-use crate::world::states::States;
 use crate::trace::Trace;
+use crate::world::check::Checks;
+use crate::world::clients::Clients;
+use crate::world::operators::Operators;
+use crate::world::planted::Saboteur;
+use crate::world::states::States;
 use format::superblock::{Replica, Superblock};
 use format::types::{
     BootId, Configuration, DiskState, Generation, Name, NodeId, NodeSet, REPLICAS_MAX, Slot,
@@ -40,7 +40,12 @@ impl World {
         let replicas = replicas(&slots, &mut rng);
         let hosts = slots
             .iter()
-            .map(|slot| host(new_superblock(*slot, first, volume, &replicas, plan.size_bytes), &mut rng))
+            .map(|slot| {
+                host(
+                    new_superblock(*slot, first, volume, &replicas, plan.size_bytes),
+                    &mut rng,
+                )
+            })
             .collect();
         World {
             now: 0,

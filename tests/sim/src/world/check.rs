@@ -1,10 +1,10 @@
 //! The checkers of what a reply means: R1, R4, equal before served. The others are beside it.
 
-use crate::world::clients::{Ask, Pending};
 use crate::content::{BLOCK_SECTORS, Block, Tag, blocks};
 use crate::failure::Checker;
 use crate::network::ConnectionId;
 use crate::world::World;
+use crate::world::clients::{Ask, Pending};
 use format::types::NodeSet;
 use replica::status::ReplicationState;
 use std::collections::{BTreeMap, BTreeSet};
@@ -37,19 +37,24 @@ impl World {
     /// The hosts of a set of slots.
     pub(crate) fn hosts_of(&self, set: NodeSet) -> impl Iterator<Item = usize> {
         let count = self.hosts.len();
-        set.iter().map(|slot| slot.index()).filter(move |host| *host < count)
+        set.iter()
+            .map(|slot| slot.index())
+            .filter(move |host| *host < count)
     }
 
     /// The members of the configuration that binds the host.
     fn members(&self, host: usize) -> Vec<usize> {
-        self.hosts_of(self.hosts[host].meta.superblock().configuration.in_sync).collect()
+        self.hosts_of(self.hosts[host].meta.superblock().configuration.in_sync)
+            .collect()
     }
 
     /// R4: a primary that has been told of its successor acknowledges nothing.
     pub(crate) fn check_acknowledging(&mut self, host: usize, pending: &Pending) {
         let this = &self.hosts[host];
         let configuration = this.meta.superblock().configuration;
-        let superseded = this.superseded_by.is_some_and(|epoch| epoch > configuration.epoch);
+        let superseded = this
+            .superseded_by
+            .is_some_and(|epoch| epoch > configuration.epoch);
         if superseded || configuration.primary != Some(this.slot) {
             let told = this.superseded_by;
             self.fail(Checker::R4, || {
@@ -82,7 +87,8 @@ impl World {
             let left = disk.occupied(blocks(pending.span));
             let fua = pending.fua;
             let mut volatile = disk.volatile_in(blocks(pending.span)).into_iter();
-            let volatile = volatile.find(|number| fua && !self.is_durable(member, *number, [Some(0); 8]));
+            let volatile =
+                volatile.find(|number| fua && !self.is_durable(member, *number, [Some(0); 8]));
             return left.or(volatile);
         }
         blocks(pending.span).find(|number| {
@@ -94,7 +100,12 @@ impl World {
     }
 
     /// Whether a power cut would leave what was written.
-    fn is_durable(&self, member: usize, number: u32, written: [Option<Tag>; BLOCK_SECTORS]) -> bool {
+    fn is_durable(
+        &self,
+        member: usize,
+        number: u32,
+        written: [Option<Tag>; BLOCK_SECTORS],
+    ) -> bool {
         let disk = &self.hosts[member].disk;
         (0..BLOCK_SECTORS).all(|sector| {
             written[sector].is_none_or(|tag| disk.outcomes(number, sector).all(|left| left == tag))
@@ -106,10 +117,15 @@ impl World {
         let members = self.members(host);
         let oracle = &self.lineages.get(pending.lineage).oracle;
         let mut missing = None;
-        for member in members.into_iter().filter(|m| self.hosts[*m].dark_at < pending.order) {
+        for member in members
+            .into_iter()
+            .filter(|m| self.hosts[*m].dark_at < pending.order)
+        {
             let disk = &self.hosts[member].disk;
             missing = missing.or_else(|| {
-                let places = oracle.unflushed().flat_map(|n| (0..BLOCK_SECTORS).map(move |s| (n, s)));
+                let places = oracle
+                    .unflushed()
+                    .flat_map(|n| (0..BLOCK_SECTORS).map(move |s| (n, s)));
                 let lacks = |(number, sector): &(u32, usize)| {
                     disk.outcomes(*number, *sector)
                         .any(|left| oracle.misses_flush(*number, *sector, left, pending.order))
@@ -148,7 +164,9 @@ impl World {
 
     /// Whether two nodes are past their handshake, and neither has lost its power since.
     fn works_with(&self, host: usize, member: usize) -> bool {
-        let Some(id) = self.network.open_of(host, member) else { return false };
+        let Some(id) = self.network.open_of(host, member) else {
+            return false;
+        };
         if self.network.open_of(member, host) != Some(id) {
             return false;
         }
@@ -158,10 +176,15 @@ impl World {
 
     /// Whether the node works with the other.
     fn is_past_handshake(&self, host: usize, other: usize) -> bool {
-        let Some(node) = &self.hosts[host].node else { return false };
+        let Some(node) = &self.hosts[host].node else {
+            return false;
+        };
         let slot = self.hosts[other].slot;
         let peers = node.status().peers;
-        let state = peers.iter().find(|peer| peer.slot == slot).map(|peer| peer.replication);
+        let state = peers
+            .iter()
+            .find(|peer| peer.slot == slot)
+            .map(|peer| peer.replication);
         state.is_some_and(|state| state != ReplicationState::Off)
     }
 
@@ -186,7 +209,9 @@ impl World {
         for host in 0..self.hosts.len() {
             let oracle = &self.lineages.get(lineage).oracle;
             let disk = &self.hosts[host].disk;
-            let numbers = oracle.numbers().chain(disk.blocks().map(|(number, _)| number));
+            let numbers = oracle
+                .numbers()
+                .chain(disk.blocks().map(|(number, _)| number));
             let wrong = numbers
                 .map(|number| oracle.check(number, &disk.get(number), order))
                 .find_map(Result::err);
@@ -203,5 +228,8 @@ impl World {
 
 /// Whether a block holds what was written to it.
 fn matches(holds: &Block, written: &[Option<Tag>; BLOCK_SECTORS]) -> bool {
-    holds.iter().zip(written).all(|(holds, written)| written.is_none_or(|tag| tag == *holds))
+    holds
+        .iter()
+        .zip(written)
+        .all(|(holds, written)| written.is_none_or(|tag| tag == *holds))
 }

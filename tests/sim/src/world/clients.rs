@@ -112,7 +112,11 @@ impl Clients {
     /// A block that clients are likely to use.
     pub fn any_block(&self, blocks: u64, rng: &mut Rng) -> u32 {
         let hot = self.hot.offset / BLOCK_BYTES + rng.below(self.hot.length / BLOCK_BYTES);
-        let number = if rng.permille(700) { hot } else { rng.below(blocks) };
+        let number = if rng.permille(700) {
+            hot
+        } else {
+            rng.below(blocks)
+        };
         u32::try_from(number).expect("a volume has few blocks")
     }
 
@@ -142,7 +146,9 @@ impl World {
         }
         let next = self.now + self.clients.rng.interval(self.plan.think);
         self.schedule(next, Happening::Client { client });
-        let Some(host) = self.clients.all[client].host else { return self.client_comes(client) };
+        let Some(host) = self.clients.all[client].host else {
+            return self.client_comes(client);
+        };
         if self.clients.rng.permille(3) {
             self.coverage.fault("client vanishes");
             return self.client_leaves(client);
@@ -164,7 +170,11 @@ impl World {
         let host = serving[self.clients.rng.index(serving.len())];
         let name = self.clients.next_name;
         self.clients.next_name += 1;
-        self.clients.all[client] = Client { name, host: Some(host), in_flight: 0 };
+        self.clients.all[client] = Client {
+            name,
+            host: Some(host),
+            in_flight: 0,
+        };
     }
 
     fn client_leaves(&mut self, client: usize) {
@@ -182,11 +192,22 @@ impl World {
     /// All clients of a node lose their connections. Their names.
     pub(crate) fn forget_clients(&mut self, host: usize) -> Vec<u32> {
         let alive = self.hosts[host].node.is_some();
-        self.clients.pending.retain(|_, pending| pending.host != host || alive);
-        for pending in self.clients.pending.values_mut().filter(|pending| pending.host == host) {
+        self.clients
+            .pending
+            .retain(|_, pending| pending.host != host || alive);
+        for pending in self
+            .clients
+            .pending
+            .values_mut()
+            .filter(|pending| pending.host == host)
+        {
             pending.gone = true;
         }
-        let mine = self.clients.all.iter_mut().filter(|client| client.host == Some(host));
+        let mine = self
+            .clients
+            .all
+            .iter_mut()
+            .filter(|client| client.host == Some(host));
         mine.map(|client| std::mem::take(client).name).collect()
     }
 
@@ -202,20 +223,35 @@ impl World {
             _ => (Ask::Zero, clients.span(size, ZERO_BYTES_MAX, false)),
         };
         let fua = matches!(ask, Ask::Write | Ask::Zero) && clients.rng.permille(100);
-        let token = Token { client: clients.all[client].name, request: clients.next_request };
+        let token = Token {
+            client: clients.all[client].name,
+            request: clients.next_request,
+        };
         clients.next_request = clients.next_request.wrapping_add(1);
         clients.all[client].in_flight += 1;
         let order = clients.next_order();
         let unmap = clients.rng.permille(500);
         let lineage = self.lineage_of(host);
         let gone = false;
-        let pending = Pending { ask, span, fua, order, host, lineage, since: self.now, gone };
+        let pending = Pending {
+            ask,
+            span,
+            fua,
+            order,
+            host,
+            lineage,
+            since: self.now,
+            gone,
+        };
         self.clients.pending.insert(token, pending);
         let kind = match ask {
             Ask::Read => Kind::Read,
             Ask::Flush => Kind::Flush,
             Ask::Zero => Kind::Zero { unmap, fua },
-            Ask::Write => Kind::Write { buffer: self.give_tags(host, span, order), fua },
+            Ask::Write => Kind::Write {
+                buffer: self.give_tags(host, span, order),
+                fua,
+            },
         };
         let oracle = &mut self.lineages.get_mut(lineage).oracle;
         match ask {
@@ -238,12 +274,20 @@ impl World {
         result: Result<Option<Buffer>, RequestError>,
     ) {
         let Some(pending) = self.clients.pending.remove(&token) else {
-            return self.fail(Checker::Contract, || format!("{token:?} is answered out of turn"));
+            return self.fail(Checker::Contract, || {
+                format!("{token:?} is answered out of turn")
+            });
         };
         if pending.host != host {
-            return self.fail(Checker::Contract, || format!("{token:?} is answered by {host}"));
+            return self.fail(Checker::Contract, || {
+                format!("{token:?} is answered by {host}")
+            });
         }
-        let client = self.clients.all.iter_mut().find(|client| client.name == token.client);
+        let client = self
+            .clients
+            .all
+            .iter_mut()
+            .find(|client| client.name == token.client);
         if let Some(client) = client {
             client.in_flight -= 1;
         }
@@ -260,7 +304,9 @@ impl World {
     fn succeeded(&mut self, host: usize, pending: &Pending, buffer: Option<Buffer>) {
         let now = self.clients.next_order();
         if buffer.is_some() != (pending.ask == Ask::Read) {
-            return self.fail(Checker::Contract, || format!("{pending:?} came with {buffer:?}"));
+            return self.fail(Checker::Contract, || {
+                format!("{pending:?} came with {buffer:?}")
+            });
         }
         match pending.ask {
             Ask::Read => {
@@ -281,7 +327,10 @@ impl World {
             Ask::Flush => {
                 self.check_flushed_by_all(host, pending);
                 if !pending.gone && self.is_kept(host, pending.order) {
-                    self.lineages.get_mut(pending.lineage).oracle.flushed(pending.order);
+                    self.lineages
+                        .get_mut(pending.lineage)
+                        .oracle
+                        .flushed(pending.order);
                 }
             }
         }
@@ -300,7 +349,9 @@ impl World {
                 Wrong::OlderThanFlushed => Checker::FlushedSurvives,
                 Wrong::NotLatest => Checker::ReadLatest,
             };
-            self.fail(checker, || format!("{host} answered {pending:?} with {mismatch:x?}"));
+            self.fail(checker, || {
+                format!("{host} answered {pending:?} with {mismatch:x?}")
+            });
         }
         self.check_equal(host, pending, content);
     }
@@ -333,11 +384,17 @@ impl World {
     pub(crate) fn differing(&self, member: usize, span: Span, content: &[Tag]) -> Vec<u32> {
         let disk = &self.hosts[member].disk;
         let differs = |(nth, number): &(usize, u32)| disk.get(*number) != block_of(content, *nth);
-        blocks(span).enumerate().filter(differs).map(|(_, number)| number).collect()
+        blocks(span)
+            .enumerate()
+            .filter(differs)
+            .map(|(_, number)| number)
+            .collect()
     }
 }
 
 /// The sectors of a write.
 fn tags(span: Span, order: Order) -> Vec<Tag> {
-    (0..sectors(span.length)).map(|nth| tag(order, nth)).collect()
+    (0..sectors(span.length))
+        .map(|nth| tag(order, nth))
+        .collect()
 }

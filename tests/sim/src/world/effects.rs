@@ -16,14 +16,30 @@ impl World {
         match effect {
             Effect::Complete { token, result } => self.complete(host, token, result),
             Effect::ReadLocal { io, span } => self.read_local(host, io, span),
-            Effect::WriteLocal { io, span, buffer, start, fua } => {
+            Effect::WriteLocal {
+                io,
+                span,
+                buffer,
+                start,
+                fua,
+            } => {
                 self.write_local(host, io, span, Some((buffer, start)), fua);
             }
-            Effect::ZeroLocal { io, span, unmap: _, fua } => {
+            Effect::ZeroLocal {
+                io,
+                span,
+                unmap: _,
+                fua,
+            } => {
                 self.write_local(host, io, span, None, fua);
             }
             Effect::FlushLocal { io } => self.flush_local(host, io),
-            Effect::Overlay { base, patch, at, length } => {
+            Effect::Overlay {
+                base,
+                patch,
+                at,
+                length,
+            } => {
                 let (at, length) = (sectors(at.into()), sectors(length.into()));
                 let overlaid = self.hosts[host].arena.overlay(base, patch, at, length);
                 self.expect_sound(overlaid);
@@ -35,11 +51,21 @@ impl World {
             }
             Effect::WriteLog { io, block } => self.write_meta(host, io, MetaWrite::Log(block)),
             Effect::WritePage { io, page } => self.write_meta(host, io, MetaWrite::Page(page)),
-            Effect::Send { peer, session, frame, epoch, payload } => {
+            Effect::Send {
+                peer,
+                session,
+                frame,
+                epoch,
+                payload,
+            } => {
                 self.check_send(host, peer, session, &frame);
                 self.send(host, peer, session, &frame, epoch, payload);
             }
-            Effect::Disconnect { peer, session, retry } => {
+            Effect::Disconnect {
+                peer,
+                session,
+                retry,
+            } => {
                 self.disconnect(host, peer, session, retry);
             }
             Effect::DropClients => self.drop_clients(host),

@@ -128,7 +128,8 @@ impl World {
         }
         let fault = Fault::ALL[self.fate.weighted(&WEIGHTS)];
         let host = self.fate.index(self.hosts.len());
-        self.trace.line(self.now, || format!("fault: {} ({host})", fault.name()));
+        self.trace
+            .line(self.now, || format!("fault: {} ({host})", fault.name()));
         self.coverage.fault(fault.name());
         self.inflict(fault, host);
     }

@@ -20,7 +20,11 @@ impl World {
     /// The two try to connect after a while.
     pub(crate) fn dial_soon(&mut self, left: usize, right: usize, wait: Nanos) {
         let pair = (left.min(right), left.max(right));
-        let dialling = self.network.dialling.get_mut(&pair).expect("a pair of nodes");
+        let dialling = self
+            .network
+            .dialling
+            .get_mut(&pair)
+            .expect("a pair of nodes");
         if !std::mem::replace(&mut dialling.scheduled, true) {
             let at = self.now + self.chance.between(wait / 2, wait);
             self.schedule(at, Happening::Dial { pair });
@@ -31,7 +35,11 @@ impl World {
     pub(crate) fn want_link(&mut self, host: usize, peer: usize) {
         let pair = (host.min(peer), host.max(peer));
         let end = usize::from(pair.1 == host);
-        let dialling = self.network.dialling.get_mut(&pair).expect("a pair of nodes");
+        let dialling = self
+            .network
+            .dialling
+            .get_mut(&pair)
+            .expect("a pair of nodes");
         dialling.wanted[end] = true;
         dialling.backoff = BACKOFF_MIN;
         self.dial_soon(host, peer, BACKOFF_MIN);
@@ -39,7 +47,11 @@ impl World {
 
     pub(super) fn dial(&mut self, pair: (usize, usize)) {
         let (low, high) = pair;
-        let dialling = self.network.dialling.get_mut(&pair).expect("a pair of nodes");
+        let dialling = self
+            .network
+            .dialling
+            .get_mut(&pair)
+            .expect("a pair of nodes");
         dialling.scheduled = false;
         let wanted = dialling.wanted == [true; 2];
         let up = self.hosts[low].node.is_some() && self.hosts[high].node.is_some();
@@ -54,24 +66,41 @@ impl World {
             return self.dial_soon(low, high, wait);
         }
         let id = self.network.connect(low, high, self.now, &mut self.chance);
-        self.trace.line(self.now, || format!("{low} and {high} connect: session {}", id.0));
+        self.trace.line(self.now, || {
+            format!("{low} and {high} connect: session {}", id.0)
+        });
         self.expect_arrival(id, 0);
         self.expect_arrival(id, 1);
     }
 
     /// Puts the next arrival from this end into the queue.
     pub(crate) fn expect_arrival(&mut self, id: ConnectionId, end: usize) {
-        let Some(at) = self.network.arrival(id, end) else { return };
-        let Some(connection) = self.network.connections.get_mut(&id) else { return };
+        let Some(at) = self.network.arrival(id, end) else {
+            return;
+        };
+        let Some(connection) = self.network.connections.get_mut(&id) else {
+            return;
+        };
         if !std::mem::replace(&mut connection.streams[end].scheduled, true) {
-            self.schedule(at, Happening::Arrival { connection: id, end });
+            self.schedule(
+                at,
+                Happening::Arrival {
+                    connection: id,
+                    end,
+                },
+            );
         }
     }
 
     pub(super) fn arrive(&mut self, id: ConnectionId, end: usize) {
-        let Some(connection) = self.network.connections.get_mut(&id) else { return };
+        let Some(connection) = self.network.connections.get_mut(&id) else {
+            return;
+        };
         connection.streams[end].scheduled = false;
-        let due = self.network.arrival(id, end).is_some_and(|at| at <= self.now);
+        let due = self
+            .network
+            .arrival(id, end)
+            .is_some_and(|at| at <= self.now);
         if due && let Some(packet) = self.network.pop(id, end) {
             self.receive(id, end, packet);
         }
@@ -80,7 +109,9 @@ impl World {
 
     /// A packet has arrived from this end.
     fn receive(&mut self, id: ConnectionId, end: usize, packet: Packet) {
-        let Some(connection) = self.network.connections.get_mut(&id) else { return };
+        let Some(connection) = self.network.connections.get_mut(&id) else {
+            return;
+        };
         let to = connection.nodes[1 - end];
         let from = connection.nodes[end];
         let session = connection.sessions[1 - end];
@@ -113,13 +144,21 @@ impl World {
         payload: Option<Content>,
     ) {
         let (header, body) = bytes.split_at(HEADER_BYTES);
-        let decoded = decode_header(header).and_then(|header| {
-            Frame::decode(&header, body).map(|frame| (frame, header.epoch()))
-        });
+        let decoded = decode_header(header)
+            .and_then(|header| Frame::decode(&header, body).map(|frame| (frame, header.epoch())));
         match decoded {
             Ok((frame, epoch)) => {
                 let payload = payload.map(|content| self.hosts[to].arena.share(content));
-                self.step(to, Event::Frame { peer, session, frame, epoch, payload });
+                self.step(
+                    to,
+                    Event::Frame {
+                        peer,
+                        session,
+                        frame,
+                        epoch,
+                        payload,
+                    },
+                );
             }
             Err(damage) => self.fail(Checker::Contract, || format!("a frame is lost: {damage}")),
         }
@@ -128,8 +167,11 @@ impl World {
     /// Any earlier connection of the node with this peer is over.
     fn supersede_connections(&mut self, id: ConnectionId, host: usize, peer: usize) {
         let pair = (host.min(peer), host.max(peer));
-        let older: Vec<ConnectionId> =
-            self.network.between(pair.0, pair.1).filter(|other| *other < id).collect();
+        let older: Vec<ConnectionId> = self
+            .network
+            .between(pair.0, pair.1)
+            .filter(|other| *other < id)
+            .collect();
         for other in older {
             let end = self.network.connections[&other].end_of(host);
             if self.network.connections[&other].open[end] {
@@ -145,7 +187,11 @@ impl World {
         let pair = (host.min(peer), host.max(peer));
         let made_at = self.network.connections.get(&id).map_or(0, |c| c.made_at);
         if self.now.saturating_sub(made_at) > self.plan.settings.peer_timeout {
-            self.network.dialling.get_mut(&pair).expect("a pair of nodes").backoff = BACKOFF_MIN;
+            self.network
+                .dialling
+                .get_mut(&pair)
+                .expect("a pair of nodes")
+                .backoff = BACKOFF_MIN;
         }
         self.network.sweep();
         let wait = self.network.back_off(pair);
@@ -160,15 +206,26 @@ impl World {
         }
         let pair = (host.min(peer), host.max(peer));
         let end = usize::from(pair.1 == host);
-        self.network.dialling.get_mut(&pair).expect("a pair of nodes").wanted[end] = retry;
-        let Some(id) = self.session(host, peer, session) else { return };
+        self.network
+            .dialling
+            .get_mut(&pair)
+            .expect("a pair of nodes")
+            .wanted[end] = retry;
+        let Some(id) = self.session(host, peer, session) else {
+            return;
+        };
         self.network.close(id, end, self.now, &mut self.chance);
         self.expect_arrival(id, end);
         self.lost(id, host, peer);
     }
 
     /// The connection that a node calls so, if it is open for it.
-    pub(crate) fn session(&self, host: usize, peer: usize, session: SessionId) -> Option<ConnectionId> {
+    pub(crate) fn session(
+        &self,
+        host: usize,
+        peer: usize,
+        session: SessionId,
+    ) -> Option<ConnectionId> {
         let id = self.network.open_of(host, peer)?;
         let connection = &self.network.connections[&id];
         (connection.sessions[connection.end_of(host)] == session).then_some(id)
@@ -185,7 +242,9 @@ impl World {
         payload: Option<Payload>,
     ) {
         let content = payload.map(|payload| self.payload(host, payload));
-        let Some(id) = self.session(host, peer.index(), session) else { return };
+        let Some(id) = self.session(host, peer.index(), session) else {
+            return;
+        };
         if payload.map_or(0, |payload| u64::from(payload.length)) != frame.payload_bytes() {
             let kind = crate::coverage::frame_name(frame);
             return self.fail(Checker::Contract, || format!("{kind} has a wrong payload"));
@@ -209,8 +268,12 @@ impl World {
         let mut bytes = BytesMut::new();
         frame.encode(epoch, summary, &mut bytes);
         let end = self.network.connections[&id].end_of(host);
-        let packet = Packet::Frame { bytes: bytes.freeze(), payload: content };
-        self.network.push(id, end, self.now, packet, &mut self.chance);
+        let packet = Packet::Frame {
+            bytes: bytes.freeze(),
+            payload: content,
+        };
+        self.network
+            .push(id, end, self.now, packet, &mut self.chance);
         self.expect_arrival(id, end);
     }
 
@@ -224,7 +287,11 @@ impl World {
                     return None;
                 }
                 let whole = range == (0..content.len());
-                Some(if whole { content } else { content[range].to_vec().into() })
+                Some(if whole {
+                    content
+                } else {
+                    content[range].to_vec().into()
+                })
             }
             Err(misuse) => {
                 self.fail(Checker::Buffers, || misuse);
@@ -278,7 +345,9 @@ impl World {
 
     /// The connection of two nodes breaks somewhere.
     pub(crate) fn break_link(&mut self, left: usize, right: usize) {
-        let Some(id) = self.network.open_of(left, right) else { return };
+        let Some(id) = self.network.open_of(left, right) else {
+            return;
+        };
         for end in 0..2 {
             self.network.cut(id, end, self.now, true, &mut self.chance);
             self.expect_arrival(id, end);

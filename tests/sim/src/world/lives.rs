@@ -6,8 +6,8 @@ use crate::disk::Loss;
 use crate::failure::Checker;
 use crate::host::{Ailment, Down};
 use format::types::BootId;
-use replica::{Node, Opening};
 use replica::event::Nanos;
+use replica::{Node, Opening};
 
 impl World {
     /// A node starts, if it is down.
@@ -25,7 +25,11 @@ impl World {
             self.hosts[host].clock_ahead = self.chance.below(1 << 30).wrapping_sub(self.now);
         }
         let known = recovered.superblock.boot;
-        let boot = if self.hides_boots() && !known.is_none() { known } else { self.hosts[host].boot };
+        let boot = if self.hides_boots() && !known.is_none() {
+            known
+        } else {
+            self.hosts[host].boot
+        };
         let opening = Opening {
             superblock: recovered.superblock,
             pages: recovered.pages,
@@ -37,9 +41,14 @@ impl World {
         };
         self.trace.line(self.now, || {
             let superblock = &opening.superblock;
-            format!("{host} starts: {:?} {:?} clean {} suspect {} generation {:?}",
-                superblock.configuration, superblock.disk_state, superblock.clean,
-                superblock.suspect, superblock.data_generation)
+            format!(
+                "{host} starts: {:?} {:?} clean {} suspect {} generation {:?}",
+                superblock.configuration,
+                superblock.disk_state,
+                superblock.clean,
+                superblock.suspect,
+                superblock.data_generation
+            )
         });
         self.hosts[host].life += 1;
         self.hosts[host].down = None;
@@ -72,7 +81,8 @@ impl World {
         if self.hosts[host].down == Some(Down::Dark) {
             return;
         }
-        self.trace.line(self.now, || format!("{host} loses its power"));
+        self.trace
+            .line(self.now, || format!("{host} loses its power"));
         self.hosts[host].dark_at = self.clients.order();
         self.hosts[host].dark_since = self.now;
         // Although nothing may be lost, nobody can tell after an unclean stop.
@@ -90,7 +100,9 @@ impl World {
     pub(crate) fn stopped(&mut self, host: usize) {
         let held = self.hosts[host].arena.held();
         if held > 0 {
-            self.fail(Checker::Buffers, || format!("{host} has stopped with {held} claims"));
+            self.fail(Checker::Buffers, || {
+                format!("{host} has stopped with {held} claims")
+            });
         }
         self.end_process(host, Down::Stopped, true);
         let changed = self.hosts[host].disk.crash(&mut self.chance);

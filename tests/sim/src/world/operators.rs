@@ -57,7 +57,7 @@ impl World {
         self.operators.next += 1;
         let id = self.operators.next;
         self.hosts[host].forced |= command == Command::Promote { force: true };
-        self.operators.commands.insert(id, (host, command.clone()));
+        self.operators.commands.insert(id, (host, command));
         self.step(host, Event::Command { id, command });
     }
 
@@ -98,19 +98,26 @@ impl World {
     pub(crate) fn command_at_random(&mut self) {
         let host = self.fate.index(self.hosts.len());
         let slots: Vec<Slot> = self.hosts.iter().map(|host| host.slot).collect();
-        let to = self.fate.permille(500).then(|| slots[self.fate.index(slots.len())]);
+        let to = self
+            .fate
+            .permille(500)
+            .then(|| slots[self.fate.index(slots.len())]);
         let command = match self.fate.weighted(&[30, 10, 12, 10, 8, 10, 3, 3, 1]) {
             0 => Command::Swap,
             1 => Command::Promote { force: false },
             2 => Command::Demote,
             3 => Command::Verify { repair: false },
             4 => Command::Verify { repair: true },
-            5 => Command::Resync { full: self.fate.permille(400), to },
+            5 => Command::Resync {
+                full: self.fate.permille(400),
+                to,
+            },
             6 => Command::Pause(true),
             7 => Command::Pause(false),
             _ => Command::Promote { force: true },
         };
-        self.trace.line(self.now, || format!("operator at {host}: {command:?}"));
+        self.trace
+            .line(self.now, || format!("operator at {host}: {command:?}"));
         self.coverage.fault("operator");
         self.command(host, command);
     }
@@ -119,8 +126,11 @@ impl World {
     pub(crate) fn operators_look(&mut self) {
         let wait = self.fate.between(50, 300) * MILLISECOND;
         self.schedule(self.now + wait, Happening::Operators);
-        let statuses: Vec<Option<Status>> =
-            self.hosts.iter().map(|host| host.node.as_ref().map(|node| node.status())).collect();
+        let statuses: Vec<Option<Status>> = self
+            .hosts
+            .iter()
+            .map(|host| host.node.as_ref().map(|node| node.status()))
+            .collect();
         for host in 0..self.hosts.len() {
             self.look_at_states(host);
         }
@@ -136,10 +146,16 @@ impl World {
     /// A node that has halted by itself is started again.
     fn see_to_halted(&mut self, statuses: &[Option<Status>]) {
         for (host, status) in statuses.iter().enumerate() {
-            let stopping = |(of, command): &(usize, Command)| *of == host && *command == Command::Stop;
+            let stopping =
+                |(of, command): &(usize, Command)| *of == host && *command == Command::Stop;
             let asked = self.operators.commands.values().any(stopping);
-            if status.as_ref().is_some_and(|status| status.role == Role::Stopped) && !asked {
-                self.trace.line(self.now, || format!("operator at {host}: restart"));
+            if status
+                .as_ref()
+                .is_some_and(|status| status.role == Role::Stopped)
+                && !asked
+            {
+                self.trace
+                    .line(self.now, || format!("operator at {host}: restart"));
                 self.kill(host);
                 self.start_later(host, 200 * MILLISECOND);
             }
@@ -151,16 +167,24 @@ impl World {
         for (host, status) in statuses.iter().enumerate() {
             let Some(status) = status else { continue };
             let failed = self.has_failed(host);
-            let alone = status.peers.iter().any(|peer| {
-                peer.connection == ConnectionState::StandAlone && !peer.split_brain
-            });
+            let alone = status
+                .peers
+                .iter()
+                .any(|peer| peer.connection == ConnectionState::StandAlone && !peer.split_brain);
             if (failed || alone) && (calm || self.fate.permille(150)) {
                 self.hosts[host].ailment = Default::default();
                 if status.role == Role::Primary {
                     self.hand_over(status);
                 }
-                self.trace.line(self.now, || format!("operator at {host}: resync"));
-                self.command(host, Command::Resync { full: false, to: None });
+                self.trace
+                    .line(self.now, || format!("operator at {host}: resync"));
+                self.command(
+                    host,
+                    Command::Resync {
+                        full: false,
+                        to: None,
+                    },
+                );
             }
             if status.paused && (calm || self.fate.permille(200)) {
                 self.command(host, Command::Pause(false));
@@ -173,7 +197,8 @@ impl World {
         let members = primary.configuration.in_sync.without(primary.slot);
         let member = self.hosts_of(members).next();
         if let Some(member) = member {
-            self.trace.line(self.now, || format!("operator at {member}: swap"));
+            self.trace
+                .line(self.now, || format!("operator at {member}: swap"));
             self.command(member, Command::Swap);
         }
     }
@@ -189,7 +214,10 @@ impl World {
         let sides = (!split.is_empty()).then(|| split[self.fate.index(split.len())]);
         let everyone = statuses.iter().all(Option::is_some);
         let Some(sides) = sides.filter(|_| everyone) else {
-            let healed = statuses.iter().flatten().any(|status| status.role == Role::Primary);
+            let healed = statuses
+                .iter()
+                .flatten()
+                .any(|status| status.role == Role::Primary);
             self.operators.kept = self.operators.kept.filter(|_| !healed || !split.is_empty());
             return;
         };
@@ -198,7 +226,8 @@ impl World {
         }
         let kept = *self.operators.kept.get_or_insert(sides[self.fate.index(2)]);
         let slot = if sides[0] == kept { sides[1] } else { sides[0] };
-        self.trace.line(self.now, || format!("operators discard {slot}"));
+        self.trace
+            .line(self.now, || format!("operators discard {slot}"));
         for host in 0..self.hosts.len() {
             self.command(host, Command::Discard { slot });
         }
@@ -206,7 +235,10 @@ impl World {
 
     /// Somebody is to serve.
     fn see_to_service(&mut self, statuses: &[Option<Status>]) {
-        let served = statuses.iter().flatten().any(|status| status.role == Role::Primary);
+        let served = statuses
+            .iter()
+            .flatten()
+            .any(|status| status.role == Role::Primary);
         if served {
             self.operators.unserved_since = None;
             return;
@@ -222,18 +254,30 @@ impl World {
         self.operators.unserved_since = None;
         let up: Vec<&Status> = statuses.iter().flatten().collect();
         let calm = self.phase != Phase::Turmoil;
-        let nobody = up.iter().all(|status| status.configuration.primary.is_none());
-        let Some(status) = self.candidate(&up) else { return };
+        let nobody = up
+            .iter()
+            .all(|status| status.configuration.primary.is_none());
+        let Some(status) = self.candidate(&up) else {
+            return;
+        };
         let host = status.slot.index();
         // Once all is calm force is only for what force has brought about, or for a primary whose disk
         // has failed while the others have lost their power.
-        let failed = up.iter().any(|status| status.disk_state == DiskState::Failed);
+        let failed = up
+            .iter()
+            .any(|status| status.disk_state == DiskState::Failed);
         let forked = self.lineages.count() > 1 || failed;
-        let force = if calm { forked && self.fate.permille(200) } else { self.fate.permille(350) };
+        let force = if calm {
+            forked && self.fate.permille(200)
+        } else {
+            self.fate.permille(350)
+        };
         if calm && !nobody && !forked {
             return;
         }
-        self.trace.line(self.now, || format!("operator at {host}: promote, force {force}"));
+        self.trace.line(self.now, || {
+            format!("operator at {host}: promote, force {force}")
+        });
         self.command(host, Command::Promote { force });
     }
 
@@ -301,7 +345,9 @@ impl World {
             if !self.identical(0, host) {
                 let differ = self.checks.differ.get(&(0, host));
                 let first = differ.and_then(|blocks| blocks.first().copied());
-                self.fail(Checker::R10, || format!("block {first:?} of {host} is not that of 0"));
+                self.fail(Checker::R10, || {
+                    format!("block {first:?} of {host} is not that of 0")
+                });
             }
         }
         let primary = (0..self.hosts.len()).find(|host| self.hosts[*host].serves());
@@ -312,7 +358,9 @@ impl World {
         for host in 0..self.hosts.len() {
             let held = self.hosts[host].arena.held();
             if held > 0 {
-                self.fail(Checker::Buffers, || format!("{host} still holds {held} claims"));
+                self.fail(Checker::Buffers, || {
+                    format!("{host} still holds {held} claims")
+                });
             }
             self.check_everywhere(host);
         }

@@ -89,27 +89,53 @@ pub struct Saboteur {
 impl Saboteur {
     /// One who tells this lie whenever he can.
     pub fn telling(lie: Lie) -> Saboteur {
-        Saboteur { lie: Some(lie), ..Saboteur::default() }
+        Saboteur {
+            lie: Some(lie),
+            ..Saboteur::default()
+        }
     }
 }
 
 impl World {
     /// What a node is told instead of an event, if anything.
     pub(crate) fn sabotage_event(&mut self, host: usize, event: Event) -> Option<Event> {
-        let Some(lie) = self.saboteur.lie else { return Some(event) };
+        let Some(lie) = self.saboteur.lie else {
+            return Some(event);
+        };
         match (lie, event) {
             (Lie::Hash, Event::Hashed { io, digests }) => {
                 let digests = digests.iter().map(|_| [7; 16]).collect();
                 Some(Event::Hashed { io, digests })
             }
-            (Lie::Force, Event::Command { id, command: Command::Promote { .. } }) => {
+            (
+                Lie::Force,
+                Event::Command {
+                    id,
+                    command: Command::Promote { .. },
+                },
+            ) => {
                 let command = Command::Promote { force: true };
                 self.hosts[host].forced = false;
                 Some(Event::Command { id, command })
             }
-            (_, Event::Frame { peer, session, frame, epoch, payload }) => {
+            (
+                _,
+                Event::Frame {
+                    peer,
+                    session,
+                    frame,
+                    epoch,
+                    payload,
+                },
+            ) => {
                 let frame = self.sabotage_frame(lie, host, (peer, session), frame, epoch)?;
-                Some(Event::Frame { peer, session, frame, epoch, payload })
+                Some(Event::Frame {
+                    peer,
+                    session,
+                    frame,
+                    epoch,
+                    payload,
+                })
             }
             (_, event) => Some(event),
         }
@@ -135,7 +161,13 @@ impl World {
             }
             (Lie::FlushDone, frame @ Frame::Flush { token, .. }) => {
                 self.saboteur.flushed.insert((host, token));
-                self.forge(host, peer, session, &Frame::FlushDone { token, fault: None }, epoch);
+                self.forge(
+                    host,
+                    peer,
+                    session,
+                    &Frame::FlushDone { token, fault: None },
+                    epoch,
+                );
                 Some(frame)
             }
             (Lie::NoMarks, Frame::Identity(mut identity)) => {
@@ -143,9 +175,11 @@ impl World {
                 identity.known_incarnation = 0;
                 Some(Frame::Identity(identity))
             }
-            (Lie::Verdict, Frame::ChunkVerdict { chunk, fault, .. }) => {
-                Some(Frame::ChunkVerdict { chunk, differing: 0, fault })
-            }
+            (Lie::Verdict, Frame::ChunkVerdict { chunk, fault, .. }) => Some(Frame::ChunkVerdict {
+                chunk,
+                differing: 0,
+                fault,
+            }),
             (Lie::Stable, frame) => Some(stable(frame)),
             (Lie::MarksFrame, Frame::Marks { .. }) => None,
             (Lie::Configuration, Frame::Configuration(_)) => None,
@@ -155,7 +189,9 @@ impl World {
 
     /// What is done instead of an effect, if anything.
     pub(crate) fn sabotage_effect(&mut self, host: usize, effect: Effect) -> Option<Effect> {
-        let Some(lie) = self.saboteur.lie else { return Some(effect) };
+        let Some(lie) = self.saboteur.lie else {
+            return Some(effect);
+        };
         let serves = self.hosts[host].serves();
         match (lie, effect) {
             (Lie::PrimaryLog, Effect::WriteLog { io, .. }) if serves => self.pretend(host, io),
@@ -169,25 +205,77 @@ impl World {
                 page.masks.fill(0);
                 Some(Effect::WritePage { io, page })
             }
-            (Lie::Fua, Effect::WriteLocal { io, span, buffer, start, .. }) => {
-                Some(Effect::WriteLocal { io, span, buffer, start, fua: false })
-            }
-            (Lie::Replay, Effect::WriteLocal { io, span, buffer, start, fua }) if !serves => {
+            (
+                Lie::Fua,
+                Effect::WriteLocal {
+                    io,
+                    span,
+                    buffer,
+                    start,
+                    ..
+                },
+            ) => Some(Effect::WriteLocal {
+                io,
+                span,
+                buffer,
+                start,
+                fua: false,
+            }),
+            (
+                Lie::Replay,
+                Effect::WriteLocal {
+                    io,
+                    span,
+                    buffer,
+                    start,
+                    fua,
+                },
+            ) if !serves => {
                 self.replay(host, span, buffer, start);
-                Some(Effect::WriteLocal { io, span, buffer, start, fua })
+                Some(Effect::WriteLocal {
+                    io,
+                    span,
+                    buffer,
+                    start,
+                    fua,
+                })
             }
-            (Lie::Redial, Effect::Disconnect { peer, session, .. }) => {
-                Some(Effect::Disconnect { peer, session, retry: false })
-            }
-            (Lie::Refusal, Effect::Complete { token, result: Err(_) }) if self.wrote(token) => {
-                Some(Effect::Complete { token, result: Ok(None) })
-            }
+            (Lie::Redial, Effect::Disconnect { peer, session, .. }) => Some(Effect::Disconnect {
+                peer,
+                session,
+                retry: false,
+            }),
+            (
+                Lie::Refusal,
+                Effect::Complete {
+                    token,
+                    result: Err(_),
+                },
+            ) if self.wrote(token) => Some(Effect::Complete {
+                token,
+                result: Ok(None),
+            }),
             (_, Effect::WriteSuperblock { io, superblock }) => {
                 self.sabotage_superblock(lie, host, io, superblock)
             }
-            (_, Effect::Send { peer, session, frame, epoch, payload }) => {
+            (
+                _,
+                Effect::Send {
+                    peer,
+                    session,
+                    frame,
+                    epoch,
+                    payload,
+                },
+            ) => {
                 let frame = self.sabotage_sending(lie, host, (peer, session), frame, epoch)?;
-                Some(Effect::Send { peer, session, frame, epoch, payload })
+                Some(Effect::Send {
+                    peer,
+                    session,
+                    frame,
+                    epoch,
+                    payload,
+                })
             }
             (_, effect) => Some(effect),
         }
@@ -202,7 +290,9 @@ impl World {
     ) -> Option<Effect> {
         let now = self.hosts[host].meta.superblock();
         let members = now.configuration.in_sync;
-        let drops = !members.difference(superblock.configuration.in_sync).is_empty();
+        let drops = !members
+            .difference(superblock.configuration.in_sync)
+            .is_empty();
         let spoils = now.disk_state != DiskState::Inconsistent
             && superblock.disk_state == DiskState::Inconsistent;
         match lie {
@@ -237,12 +327,27 @@ impl World {
                 let given = self.saboteur.flushed.remove(&(host, token));
                 (!given).then_some(Frame::FlushDone { token, fault })
             }
-            (Lie::Pong, Frame::Ping { sent_at, stable_through }) => {
+            (
+                Lie::Pong,
+                Frame::Ping {
+                    sent_at,
+                    stable_through,
+                },
+            ) => {
                 let frame = Frame::Pong { echo: sent_at };
-                let event = Event::Frame { peer, session, frame, epoch, payload: None };
+                let event = Event::Frame {
+                    peer,
+                    session,
+                    frame,
+                    epoch,
+                    payload: None,
+                };
                 let life = self.hosts[host].life;
                 self.schedule(self.now + MILLISECOND, Happening::Lie { host, life, event });
-                Some(Frame::Ping { sent_at, stable_through })
+                Some(Frame::Ping {
+                    sent_at,
+                    stable_through,
+                })
             }
             (_, frame) => Some(frame),
         }

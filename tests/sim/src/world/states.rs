@@ -13,10 +13,16 @@ pub struct States {
 impl World {
     /// Counts what has changed since the last look.
     pub(crate) fn look_at_states(&mut self, host: usize) {
-        let Some(node) = &self.hosts[host].node else { return };
+        let Some(node) = &self.hosts[host].node else {
+            return;
+        };
         let status = node.status();
         for (group, peer, state) in states(&status) {
-            let known = self.states.last.entry((host, group, peer)).or_insert_with(|| state.clone());
+            let known = self
+                .states
+                .last
+                .entry((host, group, peer))
+                .or_insert_with(|| state.clone());
             if *known != state {
                 self.coverage.transition(group, known, &state);
                 *known = state;
@@ -30,7 +36,10 @@ fn states(status: &Status) -> Vec<(&'static str, usize, String)> {
         Role::Waiting(_) => "Waiting".to_owned(),
         role => format!("{role:?}"),
     };
-    let mut states = vec![("role", 0, role), ("disk", 0, format!("{:?}", status.disk_state))];
+    let mut states = vec![
+        ("role", 0, role),
+        ("disk", 0, format!("{:?}", status.disk_state)),
+    ];
     for peer in &status.peers {
         let at = peer.slot.index();
         states.push(("connection", at, format!("{:?}", peer.connection)));

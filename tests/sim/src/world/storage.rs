@@ -16,7 +16,9 @@ impl World {
         let wait = self.chance.interval(mean) * slowness + 1;
         let known = self.hosts[host].operations.insert(io, operation);
         if known.is_some() {
-            return self.fail(Checker::Contract, || format!("{host} uses {io:?} twice at a time"));
+            return self.fail(Checker::Contract, || {
+                format!("{host} uses {io:?} twice at a time")
+            });
         }
         let life = self.hosts[host].life;
         self.schedule(self.now + wait, Happening::Done { host, life, io });
@@ -48,15 +50,29 @@ impl World {
         if let Some((content, start)) = &content
             && start + sectors(span.length) > content.len()
         {
-            return self.fail(Checker::Buffers, || format!("{host} writes {span:?} from too little"));
+            return self.fail(Checker::Buffers, || {
+                format!("{host} writes {span:?} from too little")
+            });
         }
-        self.hosts[host].disk.begin_write(io, Write { blocks: blocks(span), content, fua });
+        self.hosts[host].disk.begin_write(
+            io,
+            Write {
+                blocks: blocks(span),
+                content,
+                fua,
+            },
+        );
         self.take_in_hand(host, io, Operation::Write, self.plan.disk_latency);
     }
 
     pub(super) fn flush_local(&mut self, host: usize, io: IoId) {
         let begun = self.hosts[host].disk.begin_flush();
-        self.take_in_hand(host, io, Operation::Flush(begun), self.plan.disk_latency * 3);
+        self.take_in_hand(
+            host,
+            io,
+            Operation::Flush(begun),
+            self.plan.disk_latency * 3,
+        );
     }
 
     pub(super) fn hash(&mut self, host: usize, io: IoId, buffer: Buffer, count: u32) {
@@ -65,7 +81,9 @@ impl World {
             Ok(_) => return self.fail(Checker::Buffers, || format!("{host} hashes past the end")),
             Err(misuse) => return self.fail(Checker::Buffers, || misuse),
         };
-        let digests = (0..count as usize).map(|nth| digest(&block_of(content, nth))).collect();
+        let digests = (0..count as usize)
+            .map(|nth| digest(&block_of(content, nth)))
+            .collect();
         self.take_in_hand(host, io, Operation::Hash(digests), 20_000);
     }
 
@@ -84,20 +102,26 @@ impl World {
     fn check_span(&mut self, host: usize, span: Span) {
         let sound = span.is_aligned() && span.length > 0 && span.end() <= self.plan.size_bytes;
         if !sound {
-            self.fail(Checker::Contract, || format!("{host} uses its disk at {span:?}"));
+            self.fail(Checker::Contract, || {
+                format!("{host} uses its disk at {span:?}")
+            });
         }
     }
 
     /// An operation ends, unless the disk hangs.
     pub(super) fn io_ends(&mut self, host: usize, io: IoId) {
         let awake = self.hosts[host].ailment.hung_until;
-        let Some(operation) = self.hosts[host].operations.get(&io) else { return };
+        let Some(operation) = self.hosts[host].operations.get(&io) else {
+            return;
+        };
         if self.now < awake && !matches!(operation, Operation::Hash(_)) {
             let life = self.hosts[host].life;
             let at = awake + self.chance.below(1_000_000);
             return self.schedule(at, Happening::Done { host, life, io });
         }
-        let Some(operation) = self.hosts[host].operations.remove(&io) else { return };
+        let Some(operation) = self.hosts[host].operations.remove(&io) else {
+            return;
+        };
         let event = match operation {
             Operation::Read(blocks) => {
                 let failing = use_up(&mut self.hosts[host].ailment.read_errors);
@@ -110,7 +134,10 @@ impl World {
                 let result = content.map(|content| self.hosts[host].arena.give(content));
                 Event::ReadDone { io, result }
             }
-            Operation::Write => Event::IoDone { io, result: self.write_ends(host, io) },
+            Operation::Write => Event::IoDone {
+                io,
+                result: self.write_ends(host, io),
+            },
             Operation::Flush(begun) => {
                 let failing = use_up(&mut self.hosts[host].ailment.flush_errors);
                 if !failing {

@@ -26,8 +26,14 @@ impl World {
     fn fork(&mut self, host: usize, configuration: Configuration, lineage: usize) {
         self.coverage.fault("history forked by force");
         let id = self.lineages.fork(configuration.generation, lineage);
-        self.trace.line(self.now, || format!("{host} begins history {id}"));
-        let member = self.lineages.get(lineage).latest.in_sync.contains(self.hosts[host].slot);
+        self.trace
+            .line(self.now, || format!("{host} begins history {id}"));
+        let member = self
+            .lineages
+            .get(lineage)
+            .latest
+            .in_sync
+            .contains(self.hosts[host].slot);
         let forked = self.lineages.get_mut(id);
         if !member {
             // What an outdated copy holds is what there is now.
@@ -46,12 +52,18 @@ impl World {
         let superblock = self.hosts[host].meta.superblock();
         let configuration = superblock.configuration;
         let suspect = superblock.suspect;
-        let Some(lineage) = self.lineages.of(configuration.generation) else { return };
+        let Some(lineage) = self.lineages.of(configuration.generation) else {
+            return;
+        };
         let member = configuration.in_sync.contains(self.hosts[host].slot);
         if !suspect && member && self.hosts[host].node.is_some() && self.was_suspect(host) {
             self.hosts[host].intact = true;
         }
-        self.checks.suspects.entry(host).and_modify(|was| *was = suspect).or_insert(suspect);
+        self.checks
+            .suspects
+            .entry(host)
+            .and_modify(|was| *was = suspect)
+            .or_insert(suspect);
         if configuration.epoch > self.lineages.get(lineage).latest.epoch {
             self.committed(host, lineage, configuration);
         }
@@ -74,12 +86,19 @@ impl World {
         });
         let proposes = latest.primary == Some(slot)
             || member && (latest.primary.is_none() || whole && !other_counts);
-        let new_primary = next.primary.filter(|primary| Some(*primary) != latest.primary);
+        let new_primary = next
+            .primary
+            .filter(|primary| Some(*primary) != latest.primary);
         let stranger = new_primary.filter(|primary| !latest.in_sync.contains(*primary));
         if !proposes || stranger.is_some() {
-            return self.fail(Checker::R3, || format!("{host} makes {next:?} of {latest:?}"));
+            return self.fail(Checker::R3, || {
+                format!("{host} makes {next:?} of {latest:?}")
+            });
         }
-        for gained in self.hosts_of(next.in_sync.difference(latest.in_sync)).collect::<Vec<_>>() {
+        for gained in self
+            .hosts_of(next.in_sync.difference(latest.in_sync))
+            .collect::<Vec<_>>()
+        {
             self.hosts[gained].intact = true;
         }
         self.lineages.get_mut(lineage).latest = next;
@@ -106,18 +125,23 @@ impl World {
     /// Whether no member is left that has all that was acknowledged.
     fn is_lost(&self, lineage: usize) -> bool {
         let members = self.lineages.get(lineage).latest.in_sync;
-        !self.hosts_of(members).any(|member| self.hosts[member].intact)
+        !self
+            .hosts_of(members)
+            .any(|member| self.hosts[member].intact)
     }
 
     /// What was not flushed may be gone.
     fn reckon(&mut self, lineage: usize) {
-        self.trace.line(self.now, || format!("history {lineage} has lost what was not flushed"));
+        self.trace.line(self.now, || {
+            format!("history {lineage} has lost what was not flushed")
+        });
         self.lineages.get_mut(lineage).oracle.lose_unflushed();
     }
 
     /// Whether a member that did the request still has what it did.
     pub(crate) fn is_kept(&self, host: usize, order: u64) -> bool {
         let members = self.hosts[host].meta.superblock().configuration.in_sync;
-        self.hosts_of(members).any(|member| self.hosts[member].dark_at < order)
+        self.hosts_of(members)
+            .any(|member| self.hosts[member].dark_at < order)
     }
 }

@@ -40,8 +40,10 @@ impl World {
         let meta = &self.hosts[host].meta;
         // A failed disk is written to no more: its log has nothing to cover.
         let superblock = meta.next_superblock().unwrap_or(meta.superblock());
-        let usable = !matches!(superblock.disk_state, DiskState::Failed | DiskState::Diskless)
-            && superblock.configuration.in_sync.contains(superblock.slot);
+        let usable = !matches!(
+            superblock.disk_state,
+            DiskState::Failed | DiskState::Diskless
+        ) && superblock.configuration.in_sync.contains(superblock.slot);
         if usable && let Some(extent) = span.extents().find(|extent| !meta.is_hot(*extent)) {
             self.fail(Checker::R6, || {
                 format!("{host} sends {span:?}; extent {extent} is not in its durable log")
@@ -94,21 +96,27 @@ impl World {
     fn evicted(&self, host: usize, block: &LogBlock) -> Vec<u32> {
         let meta = &self.hosts[host].meta;
         let old = block.updates.iter().filter_map(|(place, new)| {
-            meta.extent_at(*place, block.instance).filter(|old| old != new)
+            meta.extent_at(*place, block.instance)
+                .filter(|old| old != new)
         });
         old.collect()
     }
 
     /// The range of blocks whose marks a page no longer holds.
     fn cleared(&self, host: usize, page: &BitmapPage) -> Blocks {
-        let Some(old) = self.hosts[host].meta.page(page.slot, page.index) else { return 0..0 };
+        let Some(old) = self.hosts[host].meta.page(page.slot, page.index) else {
+            return 0..0;
+        };
         let cleared = |place: &usize| old.masks[*place] & !page.masks[*place] != 0;
         let mut places = (0..PAGE_CHUNKS).filter(cleared);
-        let Some(first) = places.next() else { return 0..0 };
+        let Some(first) = places.next() else {
+            return 0..0;
+        };
         let last = places.next_back().unwrap_or(first);
         let chunk = |place: usize| {
             let place = u32::try_from(place).expect("a page is small");
-            (page.index * u32::try_from(PAGE_CHUNKS).expect("a page is small") + place) * CHUNK_BLOCKS
+            (page.index * u32::try_from(PAGE_CHUNKS).expect("a page is small") + place)
+                * CHUNK_BLOCKS
         };
         chunk(first)..chunk(last) + CHUNK_BLOCKS
     }
@@ -123,7 +131,9 @@ impl World {
         if !drops || forced {
             return;
         }
-        let dropped: Vec<usize> = self.hosts_of(now.in_sync.difference(next.in_sync)).collect();
+        let dropped: Vec<usize> = self
+            .hosts_of(now.in_sync.difference(next.in_sync))
+            .collect();
         let remaining: Vec<usize> = self.hosts_of(next.in_sync).collect();
         for dropped in dropped {
             for remaining in &remaining {
@@ -180,15 +190,16 @@ impl World {
             let tell = |at: usize| {
                 let disk = &self.hosts[at].disk;
                 let meta = &self.hosts[at].meta;
-                let values = (0..BLOCK_SECTORS).map(|sector| {
-                    disk.outcomes(number, sector).collect::<BTreeSet<_>>()
-                });
+                let values = (0..BLOCK_SECTORS)
+                    .map(|sector| disk.outcomes(number, sector).collect::<BTreeSet<_>>());
                 let hot = meta.is_hot(number / EXTENT_BLOCKS);
                 format!("{at} (hot {hot}, {:x?})", values.collect::<Vec<_>>())
             };
             let (left, right) = (tell(host), tell(other));
             self.fail(Checker::R7, || {
-                format!("block {number} may differ between {left} and {right} and nothing covers it")
+                format!(
+                    "block {number} may differ between {left} and {right} and nothing covers it"
+                )
             });
         }
     }

@@ -39,7 +39,15 @@ impl World {
 
     /// Looks at an event before the node does.
     pub(crate) fn check_before(&mut self, host: usize, event: &Event) {
-        let Event::Frame { peer, session, frame, .. } = event else { return };
+        let Event::Frame {
+            peer,
+            session,
+            frame,
+            ..
+        } = event
+        else {
+            return;
+        };
         if self.connection(host, *peer, *session).is_none() {
             return;
         }
@@ -56,15 +64,27 @@ impl World {
         let mine = this.meta.superblock().configuration;
         let same = self.lineages.of(configuration.generation) == Some(self.lineage_of(host));
         let later = same && configuration.epoch > mine.epoch;
-        if later && configuration.primary.is_some_and(|primary| primary != this.slot) {
+        if later
+            && configuration
+                .primary
+                .is_some_and(|primary| primary != this.slot)
+        {
             let this = &mut self.hosts[host];
             this.superseded_by = this.superseded_by.max(Some(configuration.epoch));
         }
     }
 
     /// Looks at a frame before it is sent.
-    pub(crate) fn check_send(&mut self, host: usize, peer: Slot, session: SessionId, frame: &Frame) {
-        let Some(id) = self.connection(host, peer, session) else { return };
+    pub(crate) fn check_send(
+        &mut self,
+        host: usize,
+        peer: Slot,
+        session: SessionId,
+        frame: &Frame,
+    ) {
+        let Some(id) = self.connection(host, peer, session) else {
+            return;
+        };
         let end = self.network.connections[&id].end_of(host);
         match frame {
             Frame::Write { offset, length, .. } => {
@@ -113,7 +133,10 @@ impl World {
         }
         let told = |end| {
             let known = self.checks.sessions.get(&(id, end));
-            known.and_then(|known| known.told.get(&chunk)).copied().unwrap_or(0)
+            known
+                .and_then(|known| known.told.get(&chunk))
+                .copied()
+                .unwrap_or(0)
         };
         let bare = mask & !(told(end) | told(1 - end));
         let numbers: Vec<u32> = blocks(Span::chunk(chunk))
@@ -129,7 +152,9 @@ impl World {
         let settings = self.plan.settings;
         let patience = settings.peer_timeout + 3 * settings.ping_interval + 200 * MILLISECOND;
         for peer in (0..self.hosts.len()).filter(|peer| *peer != host) {
-            let Some(id) = self.network.open_of(host, peer) else { continue };
+            let Some(id) = self.network.open_of(host, peer) else {
+                continue;
+            };
             let connection = &self.network.connections[&id];
             let end = connection.end_of(host);
             let made_at = connection.made_at;
@@ -147,7 +172,9 @@ impl World {
     pub(crate) fn check_notice(&mut self, host: usize, notice: &Notice) {
         match notice {
             Notice::Handshake { peer, row } => self.check_row(host, *peer, row),
-            Notice::ResyncStarted { peer, full_because, .. } => {
+            Notice::ResyncStarted {
+                peer, full_because, ..
+            } => {
                 if let Some(id) = self.network.open_of(host, peer.index()) {
                     let end = self.network.connections[&id].end_of(host);
                     self.checks.known(id, end).full |= full_because.is_some();
@@ -166,11 +193,16 @@ impl World {
         let marked = |at: usize, other: Slot| {
             let node = self.hosts[at].node.as_ref();
             let peers = node.map(|node| node.status().peers).unwrap_or_default();
-            peers.iter().any(|peer| peer.slot == other && peer.out_of_sync_bytes > 0)
+            peers
+                .iter()
+                .any(|peer| peer.slot == other && peer.out_of_sync_bytes > 0)
         };
         if marked(host, peer) || marked(peer.index(), slot) {
             self.fail(Checker::R8, || {
-                format!("{host} and {} have nothing to do ({row}), but there are marks", peer.index())
+                format!(
+                    "{host} and {} have nothing to do ({row}), but there are marks",
+                    peer.index()
+                )
             });
         }
     }

@@ -54,6 +54,9 @@ impl Node {
     }
 
     pub(crate) fn apply_logged(&mut self, id: OperationId) {
+        if !self.disk_usable() {
+            return self.apply_ended(id, Some(Fault::Disk));
+        }
         let operation = self.operations.get(id);
         let Work::Apply(apply) = &operation.work else {
             unreachable!("only applied writes")

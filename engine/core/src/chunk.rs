@@ -169,7 +169,8 @@ impl Node {
         if work.failed || !self.session_matches(peer, session) {
             return self.chunk_end(id);
         }
-        if walk == WalkKind::Push && mask.count_ones() <= DIRECT_BLOCKS_MAX {
+        let certain = walk == WalkKind::Push && !self.peer(peer).suspects(chunk);
+        if certain && mask.count_ones() <= DIRECT_BLOCKS_MAX {
             self.chunk_work(id).differing = Some(mask);
             return self.push_runs(id);
         }
@@ -335,8 +336,21 @@ impl Node {
         self.chunk_settle(id);
     }
 
+    /// The session with the peer has broken: its chunks end.
+    pub(crate) fn orphan_chunks(&mut self, peer: Slot) {
+        let chunks: Vec<OperationId> = self
+            .operations
+            .iter()
+            .filter(|(_, other)| matches!(&other.work, Work::Chunk(work) if work.peer == peer))
+            .map(|(id, _)| id)
+            .collect();
+        for id in chunks {
+            self.chunk_orphaned(id);
+        }
+    }
+
     /// The chunk's session has broken: it ends once its own I/O has.
-    pub(crate) fn chunk_orphaned(&mut self, id: OperationId) {
+    fn chunk_orphaned(&mut self, id: OperationId) {
         let operation = self.operations.get_mut(id);
         let idle = operation.pending == 0;
         let Work::Chunk(work) = &mut operation.work else {

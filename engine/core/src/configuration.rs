@@ -178,6 +178,12 @@ impl Node {
         for slot in dropped.without(self.slot).iter() {
             self.mark_uncertain(slot);
         }
+        if next.in_sync == NodeSet::only(self.slot) && std::mem::take(&mut self.superblock.suspect)
+        {
+            // Nobody has more than we have.
+            self.persist(Then::Nothing);
+            self.notice(Notice::Suspect(false));
+        }
         let present = next.in_sync.union(self.joining);
         self.await_only(present);
         self.barrier_await_only(present);
@@ -190,6 +196,7 @@ impl Node {
     fn clear_voided(&mut self, before: Configuration, next: Configuration) {
         for slot in self.voided(before, next).iter() {
             self.marks_mut(slot).clear_all();
+            self.peer_mut(slot).trust_marks();
         }
     }
 

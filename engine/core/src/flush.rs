@@ -7,7 +7,7 @@
 
 use crate::barrier::Active;
 use crate::event::{DiskError, Effect, Nanos, Token};
-use crate::limits::{UNSTABLE_AGE_NANOS, UNSTABLE_EXTENTS_MAX};
+use crate::limits::{STABLE_NOTICE_NANOS, UNSTABLE_AGE_NANOS, UNSTABLE_EXTENTS_MAX};
 use crate::node::Node;
 use crate::operation::{IoTarget, Work};
 use format::frame::{Fault, Frame};
@@ -153,6 +153,16 @@ impl Node {
         }
         if active.sent > active.covers {
             self.barrier.unstable_since.get_or_insert(self.now);
+        }
+        // Members forget what is stable when they hear of it: soon, and not with a frame for each flush.
+        let soon = self.now + STABLE_NOTICE_NANOS;
+        for session in self
+            .peers
+            .iter_mut()
+            .flatten()
+            .filter_map(|peer| peer.session.as_mut())
+        {
+            session.next_ping = session.next_ping.min(soon);
         }
         let mut clients = self.barrier.take_clients();
         for token in clients.drain(..) {

@@ -182,6 +182,7 @@ impl Node {
         } = verdict
             && self.driver_of(peer, verdict) == Some(self.slot)
         {
+            self.peer_mut(peer).suspects_all = true;
             self.marks_mut(peer).set_all();
         }
         self.settle_sessions();
@@ -297,6 +298,7 @@ impl Node {
         }
         for (chunk, mask) in (first_chunk..).zip(masks) {
             if *mask != 0 {
+                self.peer_mut(peer).suspected.insert(chunk);
                 self.marks_mut(peer).set_mask(chunk, *mask);
             }
         }

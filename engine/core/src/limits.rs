@@ -15,8 +15,8 @@ pub const REQUESTS_MAX: usize = 1024;
 /// Chunks of one walk that are under way at once: enough to hide a round trip on a fast link, and
 /// small beside the arena.
 pub const WALK_CHUNKS_MAX: usize = 16;
-/// A chunk with at most so many marked blocks is sent without asking for their hashes first: after a
-/// crash whole extents are marked, so that so few were written for certain, and asking costs more.
+/// A chunk with at most so many marked blocks, all of them written for certain, is sent without asking
+/// for their hashes first: asking would cost more than it saves.
 pub const DIRECT_BLOCKS_MAX: u32 = 2;
 /// Chunks that a walk brings between two checkpoints (64 MiB): what a broken session brings again.
 pub const CHECKPOINT_CHUNKS: usize = 512;
@@ -25,6 +25,8 @@ pub const CHECKPOINT_CHUNKS: usize = 512;
 pub const UNSTABLE_EXTENTS_MAX: usize = LOG_SLOTS / 2;
 /// A write is unstable at most about this long before the engine begins a barrier of its own.
 pub const UNSTABLE_AGE_NANOS: u64 = 1_000_000_000;
+/// Within this time after a barrier members hear what has become stable.
+pub const STABLE_NOTICE_NANOS: u64 = 20_000_000;
 /// Dirty blocks at which a resync makes new writes wait for its target, so that it ends.
 pub const DRAIN_BLOCKS: u64 = 1024;
 /// The number of a process's first write: 1 stands for all that was written before.

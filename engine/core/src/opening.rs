@@ -84,6 +84,11 @@ impl Node {
         if rebooted {
             node.notice(Notice::Suspect(true));
         }
+        for other in others.iter() {
+            if node.marks_of(other).is_empty() {
+                node.peer_mut(other).trust_marks();
+            }
+        }
         node.write_all_pages();
         node.opening_advance();
         std::mem::swap(&mut node.out, effects);

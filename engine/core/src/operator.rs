@@ -77,10 +77,10 @@ impl Node {
             return self.refuse_command(id, text);
         }
         if failed {
-            self.superblock.disk_state = if alone {
-                DiskState::UpToDate
-            } else {
-                DiskState::Outdated
+            // Of the writes that failed nobody knows what they have left.
+            self.superblock.disk_state = match alone {
+                true => DiskState::UpToDate,
+                false => DiskState::Inconsistent,
             };
             self.notice(Notice::Disk {
                 slot: self.slot,
@@ -95,6 +95,7 @@ impl Node {
         }
         for slot in others {
             if full && self.is_primary() && !self.configuration.in_sync.contains(slot) {
+                self.peer_mut(slot).suspects_all = true;
                 self.marks_mut(slot).set_all();
             }
             self.peer_mut(slot).stand_alone = false;

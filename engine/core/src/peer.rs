@@ -18,7 +18,7 @@ use crate::reconcile::{Outcome, Verdict};
 
 use format::frame::{Acks, Frame, Identity};
 use format::types::{DiskState, Generation, Slot};
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 
 /// How far a session has come.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -132,6 +132,10 @@ pub(crate) struct Peer {
     pub(crate) stand_alone: bool,
     pub(crate) split_brain: bool,
     pub(crate) session: Option<Box<Session>>,
+    /// Chunks with marks that may be over-cautious: their blocks are compared before they are sent.
+    pub(crate) suspected: BTreeSet<u32>,
+    /// All marks may be: they stem from before this process.
+    pub(crate) suspects_all: bool,
     /// Its writes, comparisons and flushes that the local disk has in hand, of any session.
     pub(crate) applying: u32,
 }
@@ -148,8 +152,21 @@ impl Peer {
             stand_alone: false,
             split_brain: false,
             session: None,
+            suspected: BTreeSet::new(),
+            suspects_all: true,
             applying: 0,
         }
+    }
+
+    /// Whether the chunk's blocks have to be compared before they are sent.
+    pub(crate) fn suspects(&self, chunk: u32) -> bool {
+        self.suspects_all || self.suspected.contains(&chunk)
+    }
+
+    /// All marks have become void: those to come are certain.
+    pub(crate) fn trust_marks(&mut self) {
+        self.suspects_all = false;
+        self.suspected.clear();
     }
 
     /// The session, if work goes on in it.

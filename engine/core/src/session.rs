@@ -55,8 +55,9 @@ impl Node {
             });
         }
         self.marks_mut(peer).revert();
+        self.orphan_chunks(peer);
         if let Some(walk) = session.walk {
-            self.walk_broken(peer, *walk);
+            self.walk_broken(peer, &walk);
         }
         if self.joining.contains(peer) && !self.is_admitting(peer) {
             self.joining = self.joining.without(peer);

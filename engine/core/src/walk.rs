@@ -464,10 +464,7 @@ impl Node {
     }
 
     /// The session with a walk has broken.
-    pub(crate) fn walk_broken(&mut self, peer: Slot, walk: Walk) {
-        for (_, id) in walk.chunks {
-            self.chunk_orphaned(id);
-        }
+    pub(crate) fn walk_broken(&mut self, peer: Slot, walk: &Walk) {
         let waits = self
             .verifying
             .as_ref()

@@ -282,15 +282,18 @@ impl Node {
     /// Marks for a replica all that it may lack without anybody having been told: what has been written
     /// since its last confirmed flush, and what is in flight (R2).
     pub(crate) fn mark_uncertain(&mut self, slot: Slot) {
-        let marks = self.marks[slot.index()]
-            .as_deref_mut()
-            .expect("every replica has marks");
+        let (marks, peer) = (&mut self.marks[slot.index()], &mut self.peers[slot.index()]);
+        let (Some(marks), Some(peer)) = (marks, peer) else {
+            unreachable!("every other replica has marks and a peer")
+        };
         for (chunk, mask) in self.log.unstable() {
             marks.set_mask(chunk, mask);
+            peer.suspected.insert(chunk);
         }
         let spans: Vec<Span> = self.spans_in_flight().collect();
         for span in spans {
             self.marks_mut(slot).set(span);
+            self.peer_mut(slot).suspected.extend(span.chunks());
         }
     }
 
@@ -317,7 +320,9 @@ impl Node {
 
     fn abandon(&mut self, id: OperationId, error: RequestError) {
         let operation = self.operations.get_mut(id);
-        operation.abandoned = true;
+        if std::mem::replace(&mut operation.abandoned, true) {
+            return;
+        }
         let (token, open, sequence) = match &mut operation.work {
             Work::Read(read) => (read.token, read.repairing.is_none(), None),
             Work::Write(WriteWork {

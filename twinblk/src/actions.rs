@@ -23,8 +23,9 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::{Instant, sleep};
 
-/// How long a change of roles waits for the links that it has broken.
-const RECONNECTION: Duration = Duration::from_secs(3);
+/// How long a creation or a change of roles waits for links and for the primary to serve, before a
+/// person is told.
+const SETTLING: Duration = Duration::from_secs(5);
 
 /// Does it. `passed_on` says that it was typed on another node, which took this one for the right
 /// one: it is not passed on again.
@@ -122,22 +123,32 @@ async fn other_node(
 /// Has the roles changed, and waits until the peers that were connected are so again: a change of
 /// roles ends the sessions, and what is typed next should find them.
 async fn change_roles(hosted: &Hosted, command: Command) -> Result<(), Failure> {
-    let connected = |status: &VolumeStatus| -> NodeSet {
-        let peers = status.replica.peers.iter();
-        let up = peers.filter(|peer| peer.connection == ConnectionState::Connected);
-        up.map(|peer| peer.slot).collect()
-    };
     let before = connected(&hosted.status().await?);
     hosted.command(command).await?;
+    until_settled(hosted, before).await?;
+    Ok(())
+}
+
+fn connected(status: &VolumeStatus) -> NodeSet {
+    let peers = status.replica.peers.iter();
+    let up = peers.filter(|peer| peer.connection == ConnectionState::Connected);
+    up.map(|peer| peer.slot).collect()
+}
+
+/// Waits until the peers are connected and the replica serves if it is the primary's; after a while,
+/// whatever it still says against serving is the answer.
+async fn until_settled(hosted: &Hosted, peers: NodeSet) -> Result<Option<String>, Failure> {
     let begun = Instant::now();
-    while begun.elapsed() < RECONNECTION {
-        let missing = before.difference(connected(&hosted.status().await?));
-        if missing.is_empty() {
-            break;
+    loop {
+        let status = hosted.status().await?;
+        let is_primary = status.replica.configuration.primary == Some(hosted.record.slot);
+        let refusal = status.refusal.clone().filter(|_| is_primary);
+        let missing = peers.difference(connected(&status));
+        if (refusal.is_none() && missing.is_empty()) || begun.elapsed() > SETTLING {
+            return Ok(refusal);
         }
         sleep(Duration::from_millis(5)).await;
     }
-    Ok(())
 }
 
 async fn verify(hosted: &Hosted, repair: bool) -> Result<Outcome, Failure> {

@@ -29,9 +29,15 @@ pub(crate) fn run(config: &Path) -> Result<(), Failure> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build();
-    runtime
-        .context(|| "cannot start".to_owned())?
-        .block_on(serve(config))
+    let runtime = runtime.context(|| "cannot start".to_owned())?;
+    let served = runtime.block_on(serve(config));
+    // A replica that does not stop must not keep an impatient operator waiting.
+    runtime.shutdown_background();
+    served
+}
+
+fn impatient() -> Failure {
+    Failure::failed("told twice to stop: the replicas may not be marked as cleanly stopped")
 }
 
 async fn serve(config: Config) -> Result<(), Failure> {
@@ -75,11 +81,15 @@ async fn serve(config: Config) -> Result<(), Failure> {
     // New clients are turned away while the replicas finish what they have in hand.
     stop.send_replace(true);
     let last = daemon.clone();
-    blocking(move || {
+    let stopping = blocking(move || {
         last.volumes.stop_all();
         Ok(())
-    })
-    .await?;
+    });
+    tokio::select! {
+        stopped = stopping => stopped?,
+        _ = terminate.recv() => return Err(impatient()),
+        _ = interrupt.recv() => return Err(impatient()),
+    }
     // An unused socket's file would only puzzle whoever finds it.
     let _ = std::fs::remove_file(&daemon.config.admin);
     Ok(())

@@ -95,6 +95,10 @@ fn state_words(record: &Record, replica: &ReplicaStatus) -> String {
     if let Role::Waiting(slot) = replica.role {
         return waiting_for(slot);
     }
+    if replica.configuration.primary == Some(replica.slot) && replica.role != Role::Primary {
+        // It is about to serve: what waits for protection must find it serving.
+        return waiting_for(replica.slot);
+    }
     if let Some(peer) = walking(replica).filter(|peer| is_sync(peer)) {
         return format!("Resync {}%", percent(peer));
     }

@@ -1,6 +1,6 @@
 //! `volume create`: prepare everywhere, decide, tell everybody.
 
-use crate::actions::tell;
+use crate::actions::{tell, until_settled};
 use crate::api::{CreateRequest, Outcome};
 use crate::control::Request;
 use crate::daemon::{Daemon, blocking};
@@ -10,15 +10,9 @@ use crate::hexadecimal;
 use crate::registry::{Decision, Member, Phase, Record, Verdict};
 use crate::units::Size;
 use format::types::{
-    BLOCK_BYTES, Generation, Name, REPLICAS_MAX, Slot, VOLUME_BYTES_MAX, VolumeId,
+    BLOCK_BYTES, Generation, Name, NodeSet, REPLICAS_MAX, Slot, VOLUME_BYTES_MAX, VolumeId,
 };
-use replica::status::Role;
 use std::sync::Arc;
-use std::time::Duration;
-use tokio::time::{Instant, sleep};
-
-/// How long a new volume's first connections may take before a person is told to wait.
-const FIRST_LINKS: Duration = Duration::from_secs(5);
 
 /// Creates a volume, here and on every other node that is to have a replica, or nowhere.
 pub(crate) async fn create(
@@ -73,7 +67,12 @@ pub(crate) async fn create(
             ));
         }
     }
-    outcome.lines.extend(until_it_serves(daemon, volume).await);
+    // Whoever typed it may use it at once.
+    if let Some(hosted) = daemon.volumes.with_id(volume) {
+        outcome
+            .lines
+            .extend(until_settled(&hosted, NodeSet::EMPTY).await?);
+    }
     Ok(outcome)
 }
 
@@ -164,22 +163,4 @@ fn members(daemon: &Daemon, request: &CreateRequest) -> Result<Vec<Member>, Fail
         members.push(Member { slot, name, node });
     }
     Ok(members)
-}
-
-/// Waits until the new volume can be used here, if this node is its primary; a person may go on
-/// typing at once.
-async fn until_it_serves(daemon: &Daemon, volume: VolumeId) -> Option<String> {
-    let hosted = daemon.volumes.with_id(volume)?;
-    let until = Instant::now() + FIRST_LINKS;
-    loop {
-        let status = match hosted.status().await {
-            Ok(status) => status,
-            Err(failure) => return Some(failure.message),
-        };
-        match (status.replica.role, status.refusal) {
-            (Role::Secondary, _) | (Role::Primary, None) => return None,
-            (_, refusal) if Instant::now() > until => return refusal,
-            _ => sleep(Duration::from_millis(10)).await,
-        }
-    }
 }

@@ -6,6 +6,8 @@ use replica::command::{Answer, Command};
 use replica::event::RequestError;
 use replica::status::{ConnectionState, ReplicationState, Role};
 use std::net::Shutdown;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 fn single() -> (TestReplica, TestClient) {
@@ -400,4 +402,39 @@ fn a_bug_is_told_and_nobody_waits_for_ever() {
     assert_eq!(client.receive(), None);
     volume.join();
     drop(ours);
+}
+
+#[test]
+fn links_that_break_all_the_time_lose_nothing() {
+    let (mut one, mut other) = pair();
+    let volume = one.volume().clone();
+    let stop = Arc::new(AtomicBool::new(false));
+    let stopped = Arc::clone(&stop);
+    let writer = std::thread::spawn(move || {
+        let mut client = TestClient::attach(&volume);
+        let mut model = vec![0u8; 16 << 20];
+        for round in 0u64.. {
+            if stopped.load(Ordering::Relaxed) {
+                assert!(client.read(0, 16 << 20) == model);
+                return round;
+            }
+            let length = usize::try_from(1 + round * 7919 % 60_000).expect("small");
+            let offset = usize::try_from(round * 104_729 % (16_000_000)).expect("small");
+            let data = noise(round, length);
+            client.write(offset as u64, &data);
+            model[offset..offset + length].copy_from_slice(&data);
+        }
+        0
+    });
+    for round in 0..12u64 {
+        std::thread::sleep(Duration::from_millis(20 + round * 31 % 90));
+        link(&one, &other);
+    }
+    std::thread::sleep(Duration::from_millis(100));
+    stop.store(true, Ordering::Relaxed);
+    assert!(writer.join().expect("nothing is lost") > 0);
+    wait_in_sync(&one);
+    one.stop();
+    other.stop();
+    assert!(one.data() == other.data());
 }

@@ -12,6 +12,9 @@ use tempfile::TempDir;
 /// The time without an answer after which a peer is gone, in the tests' configuration.
 pub const LEASE_MS: u64 = 2000;
 
+/// Lines of each daemon's log that a failed test prints.
+const LOG_LINES: usize = 60;
+
 /// Two or more nodes on loopback. Dropping it kills the daemons and removes the folder.
 pub struct Cluster {
     /// The nodes, in the order of their names' alphabet.
@@ -158,6 +161,20 @@ impl Cluster {
     /// The second node.
     pub fn beta(&mut self) -> &mut Node {
         &mut self.nodes[1]
+    }
+}
+
+impl Drop for Cluster {
+    /// The end of what the daemons said is what a failed test is understood by.
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            for node in &self.nodes {
+                let log = node.log();
+                let skipped = log.lines().count().saturating_sub(LOG_LINES);
+                let end: Vec<&str> = log.lines().skip(skipped).collect();
+                eprintln!("the end of {}'s log:\n{}", node.name(), end.join("\n"));
+            }
+        }
     }
 }
 

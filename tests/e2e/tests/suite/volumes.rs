@@ -1,10 +1,11 @@
 //! What an operator does with volumes.
 
-use e2e::checks::{assert_copies, assert_holds, replica};
+use e2e::checks::{assert_copies, assert_holds, receipt, replica};
 use e2e::cluster::Cluster;
 use e2e::journal::Journal;
 use e2e::load::{Load, Plan};
 use e2e::nbd::Request;
+use e2e::verdict::differing_blocks;
 use e2e::{PATIENCE, wait_for};
 
 const BLOCKS: u64 = 16 << 10;
@@ -190,6 +191,8 @@ fn verify_finds_what_differs_and_repairs_it() {
     // What no replication can see: the second copy changes below the daemon.
     cluster.beta().stop();
     let file = cluster.nodes[1].data("main");
+    let differing = differing_blocks(&cluster.nodes[0].data("main"), &file).expect("both are read");
+    assert_eq!(differing, 0, "blocks that differ after a planned stop");
     let mut bytes = std::fs::read(&file).expect("the file is read");
     for block in [5, 77, 4000] {
         bytes[block * 4096 + 17] ^= 1;
@@ -201,7 +204,9 @@ fn verify_finds_what_differs_and_repairs_it() {
     let found: serde_json::Value =
         serde_json::from_str(&cluster.nodes[0].ok(&["volume", "verify", "main", "--json"]))
             .expect("JSON");
-    assert_eq!(found["differing"], 3, "{found}");
+    let receipt = receipt(&cluster.nodes[0], "main");
+    println!("{receipt:?}");
+    assert_eq!(found["differing"], 3, "{found}, {receipt:?}");
     cluster.nodes[0].ok(&["volume", "verify", "main", "--repair"]);
     cluster.nodes[0].wait_state("main", "Protected");
     let mut client = cluster.nodes[0].open("main");

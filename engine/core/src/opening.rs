@@ -84,15 +84,20 @@ impl Node {
         if rebooted {
             node.notice(Notice::Suspect(true));
         }
-        for other in others.iter() {
-            if node.marks_of(other).is_empty() {
-                node.peer_mut(other).trust_marks();
-            }
-        }
+        node.trust_empty_marks();
         node.write_all_pages();
         node.opening_advance();
         std::mem::swap(&mut node.out, effects);
         node
+    }
+
+    /// Where nothing is marked, all marks to come are certain.
+    fn trust_empty_marks(&mut self) {
+        for other in self.others.iter() {
+            if self.marks_of(other).is_empty() {
+                self.peer_mut(other).trust_marks();
+            }
+        }
     }
 
     /// Once the marks are on disk, the superblock may say that the old log is void.

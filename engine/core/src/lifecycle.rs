@@ -48,6 +48,14 @@ impl Node {
     pub(crate) fn take_over(&mut self) {
         self.disconnect_all("roles have changed", true);
         let answer = self.swapping.take();
+        if self.superblock.suspect && !self.other_members().is_empty() {
+            // Members are made equal before anything is acknowledged.
+            self.role = Role::Waiting;
+            if let Some(id) = answer {
+                self.answer(id, Ok(Answer::Done));
+            }
+            return;
+        }
         self.begin_promotion(None, false, answer);
     }
 

@@ -4,6 +4,9 @@ use crate::arena::Arena;
 use io_uring::{IoUring, Probe, opcode};
 use std::io;
 
+#[cfg(test)]
+mod tests;
+
 /// Entries of the submission queue: what one system call can hand over.
 const SUBMISSIONS: u32 = 256;
 /// Entries of the completion queue.

@@ -54,6 +54,9 @@ pub(super) fn open_locked(path: &Path) -> Result<File, OpenError> {
 }
 
 /// Holds a file against every other process, for as long as it is open.
+///
+/// That covers what a process has under way when it is killed: the kernel ends a ring's operations
+/// before it closes a dying process's files, so that nothing old is written once the lock is had.
 pub(super) fn lock(file: &File, path: &Path) -> Result<(), OpenError> {
     match flock(file, FlockOperation::NonBlockingLockExclusive) {
         Ok(()) => Ok(()),

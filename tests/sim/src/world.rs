@@ -189,7 +189,7 @@ impl World {
                 self.step(host, Event::ClientGone { client });
             }
             Happening::Lie { host, life, event } if self.lives(host, life) => {
-                self.step(host, event)
+                self.step(host, event);
             }
             Happening::Done { .. }
             | Happening::TurnEnded { .. }

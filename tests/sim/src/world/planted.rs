@@ -7,7 +7,7 @@ use format::frame::{Acks, Frame};
 use format::superblock::Superblock;
 use format::types::{DiskState, Slot, Span};
 use replica::command::Command;
-use replica::event::{Buffer, Effect, Event, IoId, SessionId, Token};
+use replica::event::{Buffer, Effect, Event, IoId, SessionId};
 use std::collections::{BTreeMap, BTreeSet};
 
 mod table;
@@ -188,75 +188,42 @@ impl World {
     }
 
     /// What is done instead of an effect, if anything.
-    pub(crate) fn sabotage_effect(&mut self, host: usize, effect: Effect) -> Option<Effect> {
+    pub(crate) fn sabotage_effect(&mut self, host: usize, mut effect: Effect) -> Option<Effect> {
         let Some(lie) = self.saboteur.lie else {
             return Some(effect);
         };
+        if let Some(io) = self.skipped(lie, host, &effect) {
+            self.pretend_done(host, io);
+            return None;
+        }
         let serves = self.hosts[host].serves();
-        match (lie, effect) {
-            (Lie::PrimaryLog, Effect::WriteLog { io, .. }) if serves => self.pretend(host, io),
-            (Lie::SecondaryLog, Effect::WriteLog { io, .. }) if !serves => self.pretend(host, io),
-            (Lie::Page, Effect::WritePage { io, .. })
-            | (Lie::Flush, Effect::FlushLocal { io })
-            | (Lie::Zero, Effect::ZeroLocal { io, .. }) => self.pretend(host, io),
-            (Lie::Write, Effect::WriteLocal { io, .. }) if !serves => self.pretend(host, io),
-            (Lie::Overlay, Effect::Overlay { .. }) | (Lie::Release, Effect::Release(_)) => None,
-            (Lie::Marks, Effect::WritePage { io, mut page }) => {
-                page.masks.fill(0);
-                Some(Effect::WritePage { io, page })
+        match (lie, &mut effect) {
+            (Lie::Overlay, Effect::Overlay { .. }) | (Lie::Release, Effect::Release(_)) => {
+                return None;
+            }
+            (Lie::Marks, Effect::WritePage { page, .. }) => page.masks.fill(0),
+            (Lie::Fua, Effect::WriteLocal { fua, .. }) => *fua = false,
+            (Lie::Redial, Effect::Disconnect { retry, .. }) => *retry = false,
+            (Lie::Refusal, Effect::Complete { token, result })
+                if result.is_err() && self.clients.is_write(*token) =>
+            {
+                *result = Ok(None);
+            }
+            (Lie::DropVoidsLog, Effect::WriteSuperblock { superblock, .. })
+                if self.drops(host, superblock) =>
+            {
+                superblock.log_instance ^= 1;
             }
             (
-                Lie::Fua,
+                Lie::Replay,
                 Effect::WriteLocal {
-                    io,
                     span,
                     buffer,
                     start,
                     ..
                 },
-            ) => Some(Effect::WriteLocal {
-                io,
-                span,
-                buffer,
-                start,
-                fua: false,
-            }),
-            (
-                Lie::Replay,
-                Effect::WriteLocal {
-                    io,
-                    span,
-                    buffer,
-                    start,
-                    fua,
-                },
             ) if !serves => {
-                self.replay(host, span, buffer, start);
-                Some(Effect::WriteLocal {
-                    io,
-                    span,
-                    buffer,
-                    start,
-                    fua,
-                })
-            }
-            (Lie::Redial, Effect::Disconnect { peer, session, .. }) => Some(Effect::Disconnect {
-                peer,
-                session,
-                retry: false,
-            }),
-            (
-                Lie::Refusal,
-                Effect::Complete {
-                    token,
-                    result: Err(_),
-                },
-            ) if self.wrote(token) => Some(Effect::Complete {
-                token,
-                result: Ok(None),
-            }),
-            (_, Effect::WriteSuperblock { io, superblock }) => {
-                self.sabotage_superblock(lie, host, io, superblock)
+                self.replay(host, *span, *buffer, *start);
             }
             (
                 _,
@@ -265,43 +232,46 @@ impl World {
                     session,
                     frame,
                     epoch,
-                    payload,
+                    ..
                 },
             ) => {
-                let frame = self.sabotage_sending(lie, host, (peer, session), frame, epoch)?;
-                Some(Effect::Send {
-                    peer,
-                    session,
-                    frame,
-                    epoch,
-                    payload,
-                })
+                let told = std::mem::replace(frame, Frame::WalkEnd);
+                *frame = self.sabotage_sending(lie, host, (*peer, *session), told, *epoch)?;
             }
-            (_, effect) => Some(effect),
+            _ => {}
+        }
+        Some(effect)
+    }
+
+    /// The operation that is reported done and not begun, if this is to be one.
+    fn skipped(&self, lie: Lie, host: usize, effect: &Effect) -> Option<IoId> {
+        let serves = self.hosts[host].serves();
+        let now = self.hosts[host].meta.superblock();
+        match (lie, effect) {
+            (Lie::PrimaryLog, Effect::WriteLog { io, .. }) => Some(*io).filter(|_| serves),
+            (Lie::SecondaryLog, Effect::WriteLog { io, .. })
+            | (Lie::Write, Effect::WriteLocal { io, .. }) => Some(*io).filter(|_| !serves),
+            (Lie::Page, Effect::WritePage { io, .. })
+            | (Lie::Flush, Effect::FlushLocal { io })
+            | (Lie::Zero, Effect::ZeroLocal { io, .. }) => Some(*io),
+            (Lie::Drop, Effect::WriteSuperblock { io, superblock }) => {
+                Some(*io).filter(|_| self.drops(host, superblock))
+            }
+            (Lie::Inconsistent, Effect::WriteSuperblock { io, superblock }) => {
+                let spoils = now.disk_state != DiskState::Inconsistent
+                    && superblock.disk_state == DiskState::Inconsistent;
+                Some(*io).filter(|_| spoils)
+            }
+            _ => None,
         }
     }
 
-    fn sabotage_superblock(
-        &mut self,
-        lie: Lie,
-        host: usize,
-        io: IoId,
-        mut superblock: Box<Superblock>,
-    ) -> Option<Effect> {
-        let now = self.hosts[host].meta.superblock();
-        let members = now.configuration.in_sync;
-        let drops = !members
+    /// Whether a member is no longer one in this superblock.
+    fn drops(&self, host: usize, superblock: &Superblock) -> bool {
+        let members = self.hosts[host].meta.superblock().configuration.in_sync;
+        !members
             .difference(superblock.configuration.in_sync)
-            .is_empty();
-        let spoils = now.disk_state != DiskState::Inconsistent
-            && superblock.disk_state == DiskState::Inconsistent;
-        match lie {
-            Lie::Drop if drops => return self.pretend(host, io),
-            Lie::Inconsistent if spoils => return self.pretend(host, io),
-            Lie::DropVoidsLog if drops => superblock.log_instance ^= 1,
-            _ => {}
-        }
-        Some(Effect::WriteSuperblock { io, superblock })
+            .is_empty()
     }
 
     /// What is sent instead of a frame, if anything.
@@ -353,12 +323,6 @@ impl World {
         }
     }
 
-    /// The operation will be reported done, and nothing is.
-    fn pretend(&mut self, host: usize, io: IoId) -> Option<Effect> {
-        self.pretend_done(host, io);
-        None
-    }
-
     /// A frame that its sender has not sent.
     fn forge(&mut self, from: usize, to: Slot, session: SessionId, frame: &Frame, epoch: u64) {
         if let Some(id) = self.session(from, to.index(), session) {
@@ -378,11 +342,6 @@ impl World {
             let changed = self.hosts[host].disk.overwrite(old_span, &old);
             self.blocks_changed(host, &changed);
         }
-    }
-
-    /// Whether the request was a write.
-    fn wrote(&self, token: Token) -> bool {
-        self.clients.is_write(token)
     }
 
     /// What was there before is what a read returns, now and then.

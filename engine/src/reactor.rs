@@ -42,8 +42,6 @@ pub(crate) struct Reactor {
     commands: BTreeMap<u64, Pending>,
     command_ids: u64,
     stopped: bool,
-    /// Holds the lock on the metadata.
-    _meta: std::fs::File,
 }
 
 /// A command that the core has not answered.
@@ -104,7 +102,6 @@ impl Reactor {
             commands: BTreeMap::new(),
             command_ids: 0,
             stopped: false,
-            _meta: found.meta,
         })
     }
 

@@ -1,7 +1,7 @@
 //! Making, adopting and extending a replica's files, durably.
 
 use super::files::{
-    At, error, is_block_device, meta_bytes, open_locked, refusal, size, sync_directory,
+    At, error, is_block_device, lock, meta_bytes, open_plain, refusal, size, sync_directory,
 };
 use super::open::{boot_id, growth_path};
 use crate::config::{Creation, Paths};
@@ -42,7 +42,8 @@ pub(crate) fn create(paths: &Paths, creation: &Creation) -> Result<(), OpenError
 /// volume begins anew with it; else it is compared, block by block, with a good one.
 pub(crate) fn adopt(paths: &Paths, creation: &Creation, only_copy: bool) -> Result<(), OpenError> {
     check_size(&paths.data, creation.size_bytes)?;
-    let data = open_locked(&paths.data)?;
+    let data = open_plain(&paths.data)?;
+    lock(&data, &paths.data)?;
     let found = size(&data, &paths.data)?;
     if found != creation.size_bytes {
         let wanted = creation.size_bytes;
@@ -73,14 +74,7 @@ pub(crate) fn adopt(paths: &Paths, creation: &Creation, only_copy: bool) -> Resu
 /// volume has grown, a note beside the metadata lets the next opening undo it.
 pub(crate) fn extend(paths: &Paths, size_bytes: u64) -> Result<(), OpenError> {
     check_size(&paths.data, size_bytes)?;
-    let open = |path: &Path| {
-        OpenOptions::new()
-            .read(true)
-            .write(true)
-            .open(path)
-            .at(path, "open it")
-    };
-    let (data, meta) = (open(&paths.data)?, open(&paths.meta)?);
+    let (data, meta) = (open_plain(&paths.data)?, open_plain(&paths.meta)?);
     let found = size(&data, &paths.data)?;
     if is_block_device(&data, &paths.data)? {
         if found < size_bytes {
@@ -146,7 +140,8 @@ fn create_data(path: &Path, size_bytes: u64) -> Result<bool, OpenError> {
 }
 
 fn prepare_device(path: &Path, size_bytes: u64) -> Result<(), OpenError> {
-    let device = open_locked(path)?;
+    let device = open_plain(path)?;
+    lock(&device, path)?;
     if !is_block_device(&device, path)? {
         return Err(refusal(
             path,

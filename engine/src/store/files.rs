@@ -5,11 +5,19 @@ use format::bitmap_page::PAGE_CHUNKS;
 use format::layout::{META_BLOCK_BYTES, page_offset};
 use format::types::{CHUNK_BYTES, REPLICAS_MAX, Slot};
 use rustix::fs::{FlockOperation, FsWord, OFlags, flock, fstatfs};
+use rustix::io::Errno;
 use std::fs::{File, OpenOptions};
 use std::io;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt};
 use std::path::Path;
+use std::thread::sleep;
+use std::time::{Duration, Instant};
+
+/// How long a lock is waited for: longer than a disk takes for what a killed process had under way.
+const LOCK_WAIT: Duration = Duration::from_secs(2);
+/// How often it is tried.
+const LOCK_INTERVAL: Duration = Duration::from_millis(10);
 
 /// By which a tmpfs is known.
 const TMPFS_MAGIC: FsWord = 0x0102_1994;
@@ -42,33 +50,35 @@ impl<T, E: Into<io::Error>> At<T> for Result<T, E> {
     }
 }
 
-/// Opens a file for reading and writing, and holds it against every other process.
-pub(super) fn open_locked(path: &Path) -> Result<File, OpenError> {
-    let file = OpenOptions::new()
-        .read(true)
-        .write(true)
-        .open(path)
-        .at(path, "open it")?;
-    lock(&file, path)?;
-    Ok(file)
+/// Opens a file for reading and writing.
+pub(super) fn open_plain(path: &Path) -> Result<File, OpenError> {
+    let opened = OpenOptions::new().read(true).write(true).open(path);
+    opened.at(path, "open it")
 }
 
 /// Holds a file against every other process, for as long as it is open.
 ///
-/// That covers what a process has under way when it is killed: the kernel ends a ring's operations
-/// before it closes a dying process's files, so that nothing old is written once the lock is had.
-pub(super) fn lock(file: &File, path: &Path) -> Result<(), OpenError> {
-    match flock(file, FlockOperation::NonBlockingLockExclusive) {
-        Ok(()) => Ok(()),
-        Err(rustix::io::Errno::WOULDBLOCK) => Err(error(
-            path,
-            "another process uses it: stop that one, or give this one a state directory of its own",
-        )),
-        Err(errno) => Err(errno).at(path, "lock it"),
+/// The ring's operations keep the file that they use open, also when their process has been killed.
+/// So a lock on that file is not had before everything old has been written; for that it waits.
+pub(super) fn lock(file: impl AsFd, path: &Path) -> Result<(), OpenError> {
+    let begun = Instant::now();
+    loop {
+        match flock(&file, FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => return Ok(()),
+            Err(Errno::WOULDBLOCK) if begun.elapsed() < LOCK_WAIT => sleep(LOCK_INTERVAL),
+            Err(Errno::WOULDBLOCK) => {
+                return Err(error(
+                    path,
+                    "another process uses it: stop that one, or give this one a state directory \
+                     of its own",
+                ));
+            }
+            Err(errno) => return Err(errno).at(path, "lock it"),
+        }
     }
 }
 
-/// Opens a file that is already open once more, so that the ring reads and writes past the page
+/// Opens a file that is already open once more and locks it, so that the ring reads and writes past the page
 /// cache. A file system that cannot do that is used through the cache, with one line that says so.
 pub(super) fn open_direct(path: &Path, open: &File) -> Result<OwnedFd, OpenError> {
     let mut flags = OFlags::DIRECT;
@@ -101,6 +111,7 @@ pub(super) fn open_direct(path: &Path, open: &File) -> Result<OwnedFd, OpenError
             "it was replaced while it was being opened: try again",
         ));
     }
+    lock(&direct, path)?;
     Ok(direct.into())
 }
 

@@ -2,7 +2,7 @@
 //! checked.
 
 use super::files::{
-    At, error, is_block_device, lock, meta_bytes, open_direct, open_locked, page_at, refusal, size,
+    At, error, is_block_device, meta_bytes, open_direct, open_plain, page_at, refusal, size,
 };
 use crate::config::Paths;
 use crate::report::OpenError;
@@ -30,20 +30,20 @@ pub(crate) struct Found {
     pub(crate) opening: Opening,
     /// What was mended, for a person.
     pub(crate) mended: Vec<String>,
-    /// For the ring.
+    /// The data file for the ring, locked.
     pub(crate) data_direct: OwnedFd,
-    /// For the ring.
+    /// The metadata file for the ring, locked.
     pub(crate) meta_direct: OwnedFd,
-    /// Holds the lock on the data file; its position may be moved.
+    /// The data file once more: its position may be moved.
     pub(crate) data: File,
-    /// Holds the lock on the metadata file.
-    pub(crate) meta: File,
 }
 
 /// Opens a replica's files.
 pub(crate) fn open(paths: &Paths) -> Result<Found, OpenError> {
     let meta = open_meta(&paths.meta)?;
-    let data = open_locked(&paths.data)?;
+    let data = open_plain(&paths.data)?;
+    let meta_direct = open_direct(&paths.meta, &meta)?;
+    let data_direct = open_direct(&paths.data, &data)?;
     let (superblock, repairs) = read_superblock(&meta, &paths.meta)?;
     check_meta_size(&meta, &paths.meta, superblock.size_bytes)?;
     let mut mended = Vec::new();
@@ -51,8 +51,6 @@ pub(crate) fn open(paths: &Paths) -> Result<Found, OpenError> {
     check_data_size(&data, &paths.data, superblock.size_bytes)?;
     let hot_extents = read_log(&meta, superblock.log_instance);
     let (pages, damaged_pages) = read_pages(&meta, &paths.meta)?;
-    let data_direct = open_direct(&paths.data, &data)?;
-    let meta_direct = open_direct(&paths.meta, &meta)?;
     mended.extend(repair(&meta, &paths.meta, &superblock, repairs)?);
     if hot_extents.is_none() && !superblock.clean {
         mended.push("the activity log is damaged: everything will be compared".to_owned());
@@ -77,7 +75,6 @@ pub(crate) fn open(paths: &Paths) -> Result<Found, OpenError> {
         data_direct,
         meta_direct,
         data,
-        meta,
     })
 }
 
@@ -87,11 +84,7 @@ fn open_meta(path: &Path) -> Result<File, OpenError> {
             path,
             "there is no metadata: where the data file is good, `twinblk volume adopt` makes new",
         )),
-        opened => {
-            let meta = opened.at(path, "open it")?;
-            lock(&meta, path)?;
-            Ok(meta)
-        }
+        opened => opened.at(path, "open it"),
     }
 }
 

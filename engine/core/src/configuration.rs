@@ -28,6 +28,10 @@ impl Node {
             return;
         }
         self.doomed = self.doomed.intersection(self.configuration.in_sync);
+        if !self.is_member() {
+            // Its data is not of the history that it would carry on: it hands over, and drops nobody.
+            return;
+        }
         if !self.disk_usable() && self.is_member() {
             // With our own disk gone nobody else is given up.
             self.doomed = NodeSet::only(self.slot);

@@ -293,21 +293,36 @@ impl Node {
         self.notice(Notice::Demoted { reason });
     }
 
-    /// A primary that cannot keep a copy itself hands over to a member as soon as it can.
+    /// A recorded primary that cannot keep a copy itself hands over to a member as soon as it can.
     pub(crate) fn hand_over_if_useless(&mut self) {
-        if self.is_member() || self.configuration.primary != Some(self.slot) {
+        let useless = !self.is_member() || !self.disk_usable();
+        if !useless || self.configuration.primary != Some(self.slot) {
             return;
         }
         let Some(member) = self.up_among(self.other_members()).first() else {
             return;
         };
         match self.role {
-            Role::Primary => self.begin_handover(Some(member), None),
-            Role::Waiting if matches!(self.change, Change::None) => {
-                self.commit_handover(Some(member));
-            }
+            Role::Primary if !self.is_member() => self.begin_handover(Some(member), None),
+            Role::Waiting if matches!(self.change, Change::None) => self.give_up_waiting(member),
             _ => {}
         }
+    }
+
+    /// A failed disk leaves the set and hands over in one: nothing is in hand that would have to be finished.
+    fn give_up_waiting(&mut self, member: Slot) {
+        let current = self.configuration;
+        let generation = match self.is_member() {
+            true => self.random.generation(),
+            false => current.generation,
+        };
+        let next = Configuration {
+            epoch: current.epoch + 1,
+            generation,
+            primary: Some(member),
+            in_sync: current.in_sync.without(self.slot),
+        };
+        self.commit(next, Cause::HandOver);
     }
 
     /// A member asks to be the primary in our place.
@@ -346,6 +361,16 @@ impl Node {
     }
 
     fn handover_advance(&mut self) {
+        if !self.is_member() && !self.doomed.is_empty() {
+            // A member has gone that only the next primary can drop: what waits for it is given up, to be
+            // asked for again there.
+            self.abandon_requests(RequestError::NotPrimary);
+            self.barrier.active = None;
+            self.barrier.wanted = false;
+            if let Role::HandingOver(handover) = &mut self.role {
+                handover.flushing = true;
+            }
+        }
         let busy = self.requests_in_hand() > 0
             || !matches!(self.change, Change::None)
             || !self.barrier.is_idle();

@@ -248,7 +248,7 @@ impl Node {
             .session
             .as_ref()
             .is_some_and(|session| session.relation == Relation::Idle);
-        if announces || passive || idle {
+        if announces || passive || (idle && !orders) {
             None
         } else if epoch > current {
             Some("it is of a configuration that we do not know")

@@ -84,7 +84,15 @@ impl World {
                 self.stopped(host);
                 self.start_later(host, 500 * MILLISECOND);
             }
-            Command::Promote { force: true } => self.hosts[host].forced = false,
+            Command::Promote { force: true } => {
+                let forced = (host, Command::Promote { force: true });
+                let another = self
+                    .operators
+                    .commands
+                    .values()
+                    .any(|under_way| *under_way == forced);
+                self.hosts[host].forced &= another;
+            }
             Command::Resync { .. } | Command::Discard { .. } if result.is_ok() => {
                 for peer in (0..self.hosts.len()).filter(|peer| *peer != host) {
                     self.want_link(host, peer);

@@ -3,7 +3,7 @@
 use crate::failure::Checker;
 use crate::world::World;
 use format::superblock::Superblock;
-use format::types::Configuration;
+use format::types::{Configuration, DiskState};
 
 impl World {
     /// A superblock is about to be written: a generation that nobody knew is minted.
@@ -28,12 +28,11 @@ impl World {
         let id = self.lineages.fork(configuration.generation, lineage);
         self.trace
             .line(self.now, || format!("{host} begins history {id}"));
-        let member = self
-            .lineages
-            .get(lineage)
-            .latest
-            .in_sync
-            .contains(self.hosts[host].slot);
+        let slot = self.hosts[host].slot;
+        let knows = self.hosts[host].meta.superblock();
+        let member = knows.configuration.in_sync.contains(slot)
+            && knows.disk_state == DiskState::UpToDate
+            && self.lineages.get(lineage).latest.in_sync.contains(slot);
         let forked = self.lineages.get_mut(id);
         if !member {
             // What an outdated copy holds is what there is now.

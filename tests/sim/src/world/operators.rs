@@ -289,8 +289,15 @@ impl World {
         self.command(host, Command::Promote { force });
     }
 
-    /// Whom a sensible operator would promote: a member of the latest configuration that he sees.
+    /// Whom a sensible operator would promote: who was chosen in a split brain, or else a member of the
+    /// latest configuration that he sees.
     fn candidate<'a>(&mut self, up: &[&'a Status]) -> Option<&'a Status> {
+        let kept = up
+            .iter()
+            .find(|status| self.operators.kept == Some(status.slot));
+        if let Some(kept) = kept {
+            return Some(kept);
+        }
         let newest = up.iter().map(|status| status.configuration.epoch).max()?;
         let members: Vec<&&Status> = up
             .iter()

@@ -135,7 +135,13 @@ impl World {
             .hosts_of(now.in_sync.difference(next.in_sync))
             .collect();
         let remaining: Vec<usize> = self.hosts_of(next.in_sync).collect();
-        for dropped in dropped {
+        let here = self.lineage_of(host);
+        // Who has gone on in a history of his own has marked that himself.
+        for dropped in dropped
+            .into_iter()
+            .filter(|at| self.lineage_of(*at) == here)
+            .collect::<Vec<_>>()
+        {
             for remaining in &remaining {
                 let slot = self.hosts[dropped].slot;
                 let meta = &self.hosts[*remaining].meta;

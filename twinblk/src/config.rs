@@ -278,7 +278,7 @@ fn bounded(
 /// Spinning on the only processor keeps whoever is waited for from running.
 fn spin_us_default() -> u64 {
     match std::thread::available_parallelism() {
-        Ok(processors) if processors.get() > 1 => 20,
+        Ok(processors) if processors.get() > 1 => 50,
         _ => 0,
     }
 }

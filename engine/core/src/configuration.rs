@@ -168,6 +168,10 @@ impl Node {
     pub(crate) fn bind(&mut self, next: Configuration) {
         let before = self.configuration;
         self.configuration = next;
+        if next.primary != before.primary {
+            // Another primary counts its writes from elsewhere: its numbers say nothing about those before.
+            self.log.begin_reign();
+        }
         self.doomed = self.doomed.intersection(next.in_sync);
         for slot in next
             .in_sync

@@ -230,7 +230,7 @@ impl Node {
         };
         let follows = !matches!(relation, Relation::Driver(_) | Relation::Idle);
         let serves = self.is_primary();
-        if follows && !serves && self.requests_in_hand() > 0 {
+        if follows && !serves && !self.is_done_with_others(peer) {
             return;
         }
         let suspect = session.heard.as_ref().is_some_and(|heard| heard.suspect);
@@ -249,6 +249,22 @@ impl Node {
             self.mark_uncertain(peer);
         }
         self.begin_relation(peer, relation);
+    }
+
+    /// Whether nothing is in hand any more that was begun for our own clients, or for another primary than the
+    /// peer: it must not land after the first frame of a new session.
+    fn is_done_with_others(&self, peer: Slot) -> bool {
+        let leads = self
+            .configuration
+            .primary
+            .is_none_or(|primary| primary == peer);
+        let others = self
+            .peers
+            .iter()
+            .flatten()
+            .filter(|other| other.slot != peer);
+        self.requests_in_hand() == 0
+            && (!leads || others.map(|other| other.applying).sum::<u32>() == 0)
     }
 
     /// What an earlier reign has left unstable is marked, and its numbers mean nothing any more.

@@ -67,7 +67,7 @@ impl Node {
         let others: Vec<Slot> = self
             .others
             .iter()
-            .filter(|slot| to.is_none_or(|to| to == *slot))
+            .filter(|slot| to.is_none_or(|to| to == *slot || to == self.slot))
             .collect();
         let failed = self.superblock.disk_state == DiskState::Failed;
         let serves = self.configuration.primary == Some(self.slot);

@@ -10,6 +10,7 @@ use crate::limits::{DATA_BYTES_MAX, ZERO_BYTES_MAX};
 use crate::node::Node;
 use crate::notice::Notice;
 use crate::operation::{Content, OperationId, ReadWork, Work, WriteStage, WriteWork};
+use crate::peer::Relation;
 use crate::role::Role;
 use format::frame::{Fault, Frame};
 use format::types::{BLOCK_BYTES, CHUNK_BYTES, DiskState, Slot, Span};
@@ -177,7 +178,9 @@ impl Node {
             .span(id)
             .expect("a started request is in the order");
         let held = lock.covers(Span::chunk(chunk));
-        match (held, self.is_up(member)) {
+        let relation = self.peer(member).up().map(|session| session.relation);
+        let reachable = relation.is_some_and(|relation| relation != Relation::Idle);
+        match (held, reachable) {
             (true, true) => self.equalise_for(id, member, chunk),
             (true, false) => self.blocked.push(id),
             // The blocks were found unequal after the request took its place: it takes a new one, the

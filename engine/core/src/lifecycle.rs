@@ -304,7 +304,14 @@ impl Node {
         };
         match self.role {
             Role::Primary if !self.is_member() => self.begin_handover(Some(member), None),
-            Role::Waiting if matches!(self.change, Change::None) => self.give_up_waiting(member),
+            Role::Waiting if matches!(self.change, Change::None) => {
+                // Only who knows of nothing later may say who serves next.
+                let session = self.peer(member).session.as_ref();
+                let heard = session.and_then(|session| session.heard.as_ref());
+                if heard.is_some_and(|heard| heard.configuration == self.configuration) {
+                    self.give_up_waiting(member);
+                }
+            }
             _ => {}
         }
     }

@@ -196,6 +196,14 @@ impl Journal {
         Some((number, bytes))
     }
 
+    /// Blocks that nobody has ever asked anything of.
+    pub fn untouched(&self) -> impl Iterator<Item = u64> {
+        (self.first..)
+            .zip(&self.blocks)
+            .filter(|(_, block)| block.versions.len() == 1)
+            .map(|(at, _)| at)
+    }
+
     /// How many blocks have an acknowledged write.
     pub fn written(&self) -> u64 {
         self.blocks

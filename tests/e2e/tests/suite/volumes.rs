@@ -1,6 +1,6 @@
 //! What an operator does with volumes.
 
-use e2e::checks::{assert_copies, assert_holds, receipt, replica};
+use e2e::checks::{assert_copies, assert_holds, replica};
 use e2e::cluster::Cluster;
 use e2e::journal::Journal;
 use e2e::load::{Load, Plan};
@@ -184,18 +184,16 @@ fn verify_finds_what_differs_and_repairs_it() {
     let mut cluster = Cluster::pair();
     cluster.create("main", "64M");
     let journal = write_some(&cluster, 0, Journal::new(1, BLOCKS), 1);
-    cluster.nodes[0]
-        .open("main")
-        .call(Request::Flush)
-        .expect("a flush");
     // What no replication can see: the second copy changes below the daemon.
     cluster.beta().stop();
     let file = cluster.nodes[1].data("main");
     let differing = differing_blocks(&cluster.nodes[0].data("main"), &file).expect("both are read");
     assert_eq!(differing, 0, "blocks that differ after a planned stop");
     let mut bytes = std::fs::read(&file).expect("the file is read");
-    for block in [5, 77, 4000] {
-        bytes[block * 4096 + 17] ^= 1;
+    // Blocks of which the resync at the node's return cannot know anything.
+    for block in journal.untouched().step_by(100).take(3) {
+        let at = usize::try_from(block * 4096).expect("the file fits memory");
+        bytes[at + 17] ^= 1;
     }
     std::fs::write(&file, bytes).expect("the file is written");
     cluster.beta().start();
@@ -204,9 +202,7 @@ fn verify_finds_what_differs_and_repairs_it() {
     let found: serde_json::Value =
         serde_json::from_str(&cluster.nodes[0].ok(&["volume", "verify", "main", "--json"]))
             .expect("JSON");
-    let receipt = receipt(&cluster.nodes[0], "main");
-    println!("{receipt:?}");
-    assert_eq!(found["differing"], 3, "{found}, {receipt:?}");
+    assert_eq!(found["differing"], 3, "{found}");
     cluster.nodes[0].ok(&["volume", "verify", "main", "--repair"]);
     cluster.nodes[0].wait_state("main", "Protected");
     let mut client = cluster.nodes[0].open("main");

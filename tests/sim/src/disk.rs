@@ -10,9 +10,6 @@ use format::types::Span;
 use replica::event::IoId;
 use std::collections::{BTreeMap, BTreeSet};
 
-/// Versions of a block that are told apart; a further one replaces one in the middle.
-const VERSIONS_MAX: usize = 8;
-
 /// A version of a block and when it was completed.
 #[derive(Clone, Debug)]
 struct Version {
@@ -140,9 +137,6 @@ impl Disk {
         }
         match self.unflushed.get_mut(&number) {
             Some(versions) => {
-                if versions.len() == VERSIONS_MAX {
-                    versions.remove(VERSIONS_MAX / 2);
-                }
                 versions.push(Version {
                     serial: self.serial,
                     block,

@@ -189,7 +189,7 @@ impl Oracle {
             for at in (0..history.entries.len()).rev() {
                 let entry = &mut history.entries[at];
                 let lifted = if covered(entry) {
-                    entry.mask & entry.known & !floor
+                    entry.mask & !floor
                 } else {
                     0
                 };
@@ -343,8 +343,7 @@ impl Oracle {
         };
         let bit = 1_u8 << sector;
         let covered = |entry: &Entry| {
-            entry.mask & entry.known & bit != 0
-                && entry.acknowledged_at.is_some_and(|at| at < order)
+            entry.mask & bit != 0 && entry.acknowledged_at.is_some_and(|at| at < order)
         };
         let Some(floor) = history.entries.iter().rposition(covered) else {
             return false;

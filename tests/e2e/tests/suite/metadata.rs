@@ -1,6 +1,6 @@
 //! Damaged files: mended where that is certain, refused untouched where it is not.
 
-use e2e::checks::{assert_holds, event_names};
+use e2e::checks::{assert_copies, assert_holds, event_names, receipt};
 use e2e::cluster::Cluster;
 use e2e::journal::Journal;
 use e2e::load::{Load, Plan};
@@ -161,4 +161,32 @@ fn truncate(path: &Path, bytes: u64) {
         .open(path)
         .expect("the file opens");
     file.set_len(bytes).expect("the length is set");
+}
+
+/// The data file is good and its metadata gone: an operator says so, and only hashes and what differs
+/// go over the wire.
+#[test]
+fn lost_metadata_is_made_anew_when_told() {
+    let mut cluster = Cluster::pair();
+    cluster.create("main", "64M");
+    let plan = Plan {
+        requests_max: 500,
+        ..Plan::default()
+    };
+    let journal = Journal::new(1, 16 << 10);
+    let load = Load::start(&cluster.nodes[0].endpoint(), "main", journal, &plan);
+    let report = load.expect("it serves").wait();
+    report.assert_clean();
+    cluster.beta().stop();
+    std::fs::remove_file(cluster.nodes[1].metadata("main")).expect("it is removed");
+    cluster.beta().start();
+    let status = cluster.nodes[1].status("main").expect("it is still listed");
+    assert_eq!(status["state"], "Stopped", "{status}");
+    let reason = status["reason"].as_str().unwrap_or("");
+    assert!(reason.contains("adopt"), "{reason}");
+    cluster.nodes[1].ok(&["volume", "adopt", "main"]);
+    cluster.nodes[0].wait_state("main", "Protected");
+    let receipt = receipt(&cluster.nodes[0], "main");
+    assert!(receipt.bytes_moved < 1 << 20, "{receipt:?}");
+    assert_copies(&cluster, "main", &report.journal);
 }

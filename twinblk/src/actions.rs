@@ -49,6 +49,10 @@ pub(crate) async fn act(
     let own = &daemon.config.name;
     match action {
         Action::Promote { force } => {
+            if force {
+                // Who says that the primary is dead may have typed faster than its silence was heard.
+                until_primary_is_gone(hosted, 2 * daemon.config.lease).await?;
+            }
             change_roles(hosted, Command::Promote { force }).await?;
             Ok(Outcome::line(format!("{name}: {own} is the primary")))
         }
@@ -127,6 +131,20 @@ async fn change_roles(hosted: &Hosted, command: Command) -> Result<(), Failure> 
     hosted.command(command).await?;
     until_settled(hosted, before).await?;
     Ok(())
+}
+
+/// Waits until the primary, if that is another node, is no longer connected; it may well stay.
+async fn until_primary_is_gone(hosted: &Hosted, patience: Duration) -> Result<(), Failure> {
+    let begun = Instant::now();
+    loop {
+        let status = hosted.status().await?;
+        let primary = status.replica.configuration.primary;
+        let there = primary.is_some_and(|primary| connected(&status).contains(primary));
+        if !there || begun.elapsed() > patience {
+            return Ok(());
+        }
+        sleep(Duration::from_millis(5)).await;
+    }
 }
 
 fn connected(status: &VolumeStatus) -> NodeSet {

@@ -26,6 +26,8 @@ const VOLUME_BLOCKS: usize = (256 << 20) / BLOCK_BYTES;
 const WRITES_BEFORE_THE_CRASH: u64 = 20_000;
 const SECONDS_BEFORE_THE_CRASH: u64 = 10;
 const WRITES_WHILE_ALONE: u64 = 2_000;
+/// How long the client waits for more after its server has died.
+const LAST_REPLIES: Duration = Duration::from_secs(1);
 /// How much more than what had changed may be moved.
 const TOLERANCE: f64 = 1.05;
 /// No state takes longer to come on two processes of one machine.
@@ -149,25 +151,35 @@ impl Story {
         let acknowledged = Cell::new(0);
         let pause = Duration::from_millis(self.numbers.next() % 200);
         let begun = Instant::now();
+        let killing = Cell::new(false);
         let crash = async {
             let latest = Duration::from_secs(SECONDS_BEFORE_THE_CRASH);
             while acknowledged.get() < WRITES_BEFORE_THE_CRASH && begun.elapsed() < latest {
                 sleep(Duration::from_millis(1)).await;
             }
             sleep(pause).await;
-            alpha.kill().await
+            killing.set(true);
+            alpha.kill().await?;
+            // What the kernel holds back of a killed process's sockets may come much later.
+            sleep(LAST_REPLIES).await;
+            Ok::<_, Failure>(())
         };
         let (model, numbers) = (&mut self.model, &mut self.numbers);
-        let (written, crashed) = tokio::join!(
-            work::write(&mut client, model, numbers, &acknowledged, || false),
-            crash
-        );
-        crashed?;
-        let Err(end) = written else {
-            return Err(Failure::failed(
-                "the client went on writing to a node that was killed",
-            ));
+        let end = tokio::select! {
+            biased;
+            written = work::write(&mut client, model, numbers, &acknowledged, || false) => {
+                let error = written.err().map_or_else(String::new, |error| error.to_string());
+                if !killing.get() {
+                    return Err(Failure::failed(format!("writing to alpha: {error}")));
+                }
+                error
+            }
+            crashed = crash => {
+                crashed?;
+                "no more replies".to_owned()
+            }
         };
+        alpha.kill().await?;
         self.narrator.say(format!(
             "SIGKILL after {} acknowledged writes, {} on their way; the client: {end}",
             acknowledged.get(),

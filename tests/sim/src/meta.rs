@@ -102,12 +102,18 @@ impl Meta {
 
     /// The node has stopped: each write in flight is done, or not, or torn.
     pub fn crash(&mut self, rng: &mut Rng) {
-        for write in std::mem::take(&mut self.in_flight).into_values() {
+        let in_flight = std::mem::take(&mut self.in_flight);
+        let settled = in_flight.is_empty();
+        for write in in_flight.into_values() {
             match rng.below(3) {
                 0 => {}
                 1 => self.file.write(&write),
                 _ => self.file.tear(&write, rng),
             }
+        }
+        if !settled {
+            // What is found now is what a start will find; one that finds nothing says so itself.
+            let _ = self.recover();
         }
     }
 

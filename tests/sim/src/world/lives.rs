@@ -88,6 +88,9 @@ impl World {
         // Although nothing may be lost, nobody can tell after an unclean stop.
         let clean = self.hosts[host].meta.superblock().clean;
         self.hosts[host].intact &= clean;
+        let intact = self.hosts[host].intact;
+        self.trace
+            .line(self.now, || format!("{host} is intact: {intact}"));
         self.end_process(host, Down::Dark, false);
         let loss = [Loss::All, Loss::Any, Loss::Torn][self.chance.index(3)];
         let changed = self.hosts[host].disk.lose_power(loss, &mut self.chance);

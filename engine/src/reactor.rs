@@ -121,7 +121,11 @@ impl Reactor {
             self.spin.wait(&mut self.shell, timeout)?;
             self.look_around();
         }
-        self.linger()
+        self.linger()?;
+        if self.node.is_at_rest() {
+            self.store.unlock();
+        }
+        Ok(())
     }
 
     /// Until when there is nothing to do by itself.
@@ -373,7 +377,7 @@ impl Reactor {
     }
 
     /// Lets the last replies and frames leave, then ends.
-    fn linger(mut self) -> std::io::Result<()> {
+    fn linger(&mut self) -> std::io::Result<()> {
         self.mailbox.close();
         let until = now() + LINGER_NANOS;
         loop {

@@ -14,8 +14,9 @@ use std::path::Path;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
-/// How long a lock is waited for: longer than a disk takes for what a killed process had under way.
-const LOCK_WAIT: Duration = Duration::from_secs(2);
+/// How long a lock is waited for: longer than the kernel takes to tear a killed process's ring down, half a
+/// minute on a busy machine, and a disk for what that had under way.
+const LOCK_WAIT: Duration = Duration::from_secs(if cfg!(test) { 2 } else { 90 });
 /// How often it is tried.
 const LOCK_INTERVAL: Duration = Duration::from_millis(10);
 
@@ -62,10 +63,19 @@ pub(super) fn open_plain(path: &Path) -> Result<File, OpenError> {
 /// So a lock on that file is not had before everything old has been written; for that it waits.
 pub(super) fn lock(file: impl AsFd, path: &Path) -> Result<(), OpenError> {
     let begun = Instant::now();
+    let mut told = false;
     loop {
         match flock(&file, FlockOperation::NonBlockingLockExclusive) {
             Ok(()) => return Ok(()),
-            Err(Errno::WOULDBLOCK) if begun.elapsed() < LOCK_WAIT => sleep(LOCK_INTERVAL),
+            Err(Errno::WOULDBLOCK) if begun.elapsed() < LOCK_WAIT => {
+                if !std::mem::replace(&mut told, true) {
+                    tracing::info!(
+                        "{}: waiting for another process's I/O to end",
+                        path.display()
+                    );
+                }
+                sleep(LOCK_INTERVAL);
+            }
             Err(Errno::WOULDBLOCK) => {
                 return Err(error(
                     path,
@@ -76,6 +86,12 @@ pub(super) fn lock(file: impl AsFd, path: &Path) -> Result<(), OpenError> {
             Err(errno) => return Err(errno).at(path, "lock it"),
         }
     }
+}
+
+/// Lets another process have a file on which nothing is under way, before the kernel has torn our ring down.
+pub(super) fn unlock(file: impl AsFd) {
+    // Whoever waits for the lock has it at the latest when the file is closed.
+    let _ = flock(&file, FlockOperation::Unlock);
 }
 
 /// Opens a file that is already open once more and locks it, so that the ring reads and writes past the page

@@ -120,7 +120,7 @@ fn everything_works_without_privileges() {
 fn the_demonstration_keeps_its_word() {
     let mut command = Command::new(program::twinblk());
     command.arg("demo");
-    check_demo(&program::run(command, PATIENCE));
+    check_demo(&program::run(command, 2 * PATIENCE));
     if is_root() {
         let folder = tempfile::tempdir().expect("a folder");
         give_away(folder.path());
@@ -133,7 +133,7 @@ fn the_demonstration_keeps_its_word() {
         command
             .env("TMPDIR", folder.path())
             .current_dir(folder.path());
-        check_demo(&program::run(command, PATIENCE));
+        check_demo(&program::run(command, 2 * PATIENCE));
     }
 }
 

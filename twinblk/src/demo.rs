@@ -21,7 +21,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::time::{Instant, sleep};
 
 const VOLUME: &str = "demo";
-const VOLUME_BLOCKS: usize = (256 << 20) / BLOCK_BYTES;
+const VOLUME_BLOCKS: usize = (64 << 20) / BLOCK_BYTES;
 /// Acknowledged writes before the primary is killed, unless the machine is too slow for so many.
 const WRITES_BEFORE_THE_CRASH: u64 = 20_000;
 const SECONDS_BEFORE_THE_CRASH: u64 = 10;
@@ -31,7 +31,7 @@ const LAST_REPLIES: Duration = Duration::from_secs(1);
 /// How much more than what had changed may be moved.
 const TOLERANCE: f64 = 1.05;
 /// No state takes longer to come on two processes of one machine.
-const STATE_PATIENCE: Duration = Duration::from_secs(30);
+const STATE_PATIENCE: Duration = Duration::from_secs(45);
 
 /// Runs it. Whatever ends it, a Ctrl-C included, ends the nodes and removes the folder.
 pub(crate) async fn run() -> Result<(), Failure> {
@@ -338,7 +338,7 @@ Everything was as promised. The same by hand, on two machines:
 
   twinblk key new /etc/twinblk/cluster.key      once; copy it to the other machine, mode 0600
   twinblk serve                                 on both, with /etc/twinblk/twinblk.toml
-  twinblk volume create demo --size 256M        on alpha
+  twinblk volume create demo --size 64M         on alpha
   twinblk volume wait demo --state Protected
   nbd-client -unix /run/twinblk/nbd.sock /dev/nbd0 -N demo    or any other NBD client
   twinblk volume promote demo --force           on beta, once alpha is known to be dead

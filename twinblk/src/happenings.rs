@@ -28,6 +28,8 @@ pub(crate) enum Incident {
     Grown(Name, u64),
     /// A data file has got new metadata.
     Adopted(Name),
+    /// A replica that could not be opened is open now.
+    ReplicaOpened(Name),
     /// A replica could not be opened, or its reactor has ended.
     ReplicaFailed(Name, String),
 }
@@ -71,6 +73,12 @@ impl Incident {
                 23,
                 Some(volume),
                 "the data file has new metadata".to_owned(),
+            ),
+            Incident::ReplicaOpened(volume) => (
+                "replica-opened",
+                25,
+                Some(volume),
+                "the replica is open".to_owned(),
             ),
             Incident::ReplicaFailed(volume, reason) => (
                 "replica-failed",

@@ -11,10 +11,15 @@ use nbd_server::listener::Listener;
 use std::io::IsTerminal;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
+use tokio::time::sleep;
 use tracing_subscriber::EnvFilter;
+
+/// How often what could not be opened is tried again.
+const REOPEN_PERIOD: Duration = Duration::from_secs(2);
 
 /// Runs the daemon until it is told to stop.
 pub(crate) fn run(config: &Path) -> Result<(), Failure> {
@@ -61,6 +66,7 @@ async fn serve(config: Config) -> Result<(), Failure> {
     }
     handlers::settle(&daemon, &daemon.config.name.clone()).await?;
     let (peers, admin_socket, nbd) = listeners;
+    tokio::spawn(reopen(daemon.clone()));
     tokio::spawn(listener::listen(daemon.clone(), peers));
     for peer in &daemon.config.peers {
         tokio::spawn(control_links::keep_connected(daemon.clone(), peer.clone()));
@@ -93,6 +99,21 @@ async fn serve(config: Config) -> Result<(), Failure> {
     // An unused socket's file would only puzzle whoever finds it.
     let _ = std::fs::remove_file(&daemon.config.admin);
     Ok(())
+}
+
+/// Goes on trying to open replicas that could not be opened for a reason that may pass.
+async fn reopen(daemon: Arc<Daemon>) {
+    loop {
+        sleep(REOPEN_PERIOD).await;
+        let volumes = daemon.clone();
+        let Ok(reopened) = blocking(move || Ok(volumes.volumes.reopen())).await else {
+            return;
+        };
+        for hosted in reopened {
+            daemon.incident(Incident::ReplicaOpened(hosted.record.name.clone()));
+            data_links::keep(&daemon, &hosted);
+        }
+    }
 }
 
 /// Everything that can be refused is taken before any replica is opened.

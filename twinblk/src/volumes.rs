@@ -39,7 +39,11 @@ pub(crate) struct Hosted {
 #[derive(Clone, Debug)]
 enum State {
     Open(Volume),
-    Closed(String),
+    Closed {
+        reason: String,
+        // The reason may pass by itself.
+        again: bool,
+    },
 }
 
 impl Hosted {
@@ -47,7 +51,7 @@ impl Hosted {
     pub(crate) fn volume(&self) -> Result<Volume, Failure> {
         match &*lock(&self.state) {
             State::Open(volume) => Ok(volume.clone()),
-            State::Closed(reason) => Err(Failure::failed(format!(
+            State::Closed { reason, .. } => Err(Failure::failed(format!(
                 "volume {} is stopped on this node: {reason}",
                 self.record.name
             ))),
@@ -58,13 +62,16 @@ impl Hosted {
     pub(crate) fn closed(&self) -> Option<String> {
         match &*lock(&self.state) {
             State::Open(_) => None,
-            State::Closed(reason) => Some(reason.clone()),
+            State::Closed { reason, .. } => Some(reason.clone()),
         }
     }
 
     /// Notes that its reactor has ended by itself.
     pub(crate) fn failed(&self, reason: String) {
-        *lock(&self.state) = State::Closed(reason);
+        *lock(&self.state) = State::Closed {
+            reason,
+            again: false,
+        };
     }
 
     /// Lets no more clients in, or lets them in again.
@@ -110,11 +117,14 @@ impl Hosted {
     pub(crate) fn stop(&self, reason: &str) -> Result<(), Failure> {
         let volume = match &*lock(&self.state) {
             State::Open(volume) => volume.clone(),
-            State::Closed(_) => return Ok(()),
+            State::Closed { .. } => return Ok(()),
         };
         let answer = run(&volume, Command::Stop);
         volume.join();
-        *lock(&self.state) = State::Closed(reason.to_owned());
+        *lock(&self.state) = State::Closed {
+            reason: reason.to_owned(),
+            again: false,
+        };
         answer.map(|_| ())
     }
 }
@@ -202,7 +212,10 @@ impl Volumes {
         let waiting = "its creation has not been confirmed by the node that it was typed on";
         let hosted = Arc::new(Hosted {
             record,
-            state: Mutex::new(State::Closed(waiting.to_owned())),
+            state: Mutex::new(State::Closed {
+                reason: waiting.to_owned(),
+                again: false,
+            }),
             sealed: AtomicBool::new(false),
             application_p99_us: Mutex::default(),
         });
@@ -216,11 +229,29 @@ impl Volumes {
             });
             *state = match opened {
                 Ok(volume) => State::Open(volume),
-                Err(error) => State::Closed(error.to_string()),
+                Err(error) => State::Closed {
+                    reason: error.to_string(),
+                    again: !error.protects_data,
+                },
             };
         }
         lock(&self.hosted).insert(hosted.record.name.clone(), hosted.clone());
         hosted
+    }
+
+    /// Tries again to open what could not be opened for a reason that may pass, as the files of a
+    /// killed predecessor do that the kernel has not let go of yet. Tells what is open now.
+    pub(crate) fn reopen(&self) -> Vec<Arc<Hosted>> {
+        let _changes = lock(&self.changes);
+        let mut reopened = Vec::new();
+        for hosted in self.all() {
+            let again = matches!(*lock(&hosted.state), State::Closed { again: true, .. });
+            if again {
+                let hosted = self.host(hosted.record.clone());
+                reopened.extend(hosted.closed().is_none().then_some(hosted));
+            }
+        }
+        reopened
     }
 
     /// All of them, by name.
@@ -395,6 +426,8 @@ impl Volumes {
 
     /// Stops all replicas, side by side: each waits for its own disk and peers.
     pub(crate) fn stop_all(&self) {
+        // Held to the end, so that nothing is opened any more.
+        let _changes = lock(&self.changes);
         let all = self.all();
         std::thread::scope(|scope| {
             for hosted in &all {

@@ -17,6 +17,8 @@ use std::collections::BTreeMap;
 pub(crate) struct Known {
     /// When this end sent the newest ping that the other has truly answered, in the world's time.
     answered: Nanos,
+    /// Since when this end has believed in a link whose pings nobody answers.
+    silent_since: Option<Nanos>,
     /// The chunks that this end has marked for the other, as it said.
     told: BTreeMap<u32, u32>,
     /// Everything is compared.
@@ -159,8 +161,15 @@ impl World {
             let end = connection.end_of(host);
             let made_at = connection.made_at;
             let answered = self.checks.known(id, end).answered.max(made_at);
-            if self.now > answered + patience && self.is_past_handshake(host, peer) {
-                let silent = (self.now - answered) / MILLISECOND;
+            if self.now <= answered + patience || !self.is_past_handshake(host, peer) {
+                self.checks.known(id, end).silent_since = None;
+                continue;
+            }
+            // A handshake that has just ended leaves the node a moment to notice.
+            let now = self.now;
+            let since = *self.checks.known(id, end).silent_since.get_or_insert(now);
+            if now > since + settings.peer_timeout {
+                let silent = (now - answered) / MILLISECOND;
                 self.fail(Checker::R5, || {
                     format!("{host} keeps its link to {peer}, which last answered {silent} ms ago")
                 });

@@ -91,6 +91,23 @@ impl Node {
         self.apply_ended(id, Some(fault_of(error)));
     }
 
+    /// What a peer had sent and the local disk has not been given will never be: its session is over, and by
+    /// the time that its turn comes it may be of a configuration that has been left.
+    pub(crate) fn drop_unissued(&mut self, peer: Slot) {
+        let unissued: Vec<OperationId> = self
+            .operations
+            .iter()
+            .filter(|(_, operation)| match &operation.work {
+                Work::Apply(apply) => apply.peer == peer && operation.pending == 0,
+                _ => false,
+            })
+            .map(|(id, _)| id)
+            .collect();
+        for id in unissued {
+            self.apply_ended(id, Some(Fault::Disk));
+        }
+    }
+
     fn apply_ended(&mut self, id: OperationId, fault: Option<Fault>) {
         let Work::Apply(apply) = &self.operations.get(id).work else {
             unreachable!("only applied writes")

@@ -13,10 +13,11 @@ use format::frame::Frame;
 use format::types::{Configuration, DiskState, NodeSet, Slot};
 
 impl Node {
-    /// A member has to leave the in-sync set.
+    /// A member has to leave the in-sync set. It is sent nothing more.
     pub(crate) fn drop_member(&mut self, member: Slot) {
         if self.configuration.in_sync.contains(member) {
             self.doomed = self.doomed.with(member);
+            self.disconnect(member, "it is to leave the in-sync set", true);
         }
     }
 
@@ -40,6 +41,9 @@ impl Node {
         // No commit leaves the in-sync set empty.
         if self.doomed.is_empty() || staying.is_empty() {
             self.doomed = NodeSet::EMPTY;
+            return;
+        }
+        if !self.is_logged_by(staying, self.doomed) {
             return;
         }
         let next = Configuration {
@@ -141,20 +145,9 @@ impl Node {
         {
             self.send(peer, Frame::Configuration(next), None);
         }
+        self.restart_idle();
         match cause {
-            Cause::Drop => {
-                for dropped in before
-                    .in_sync
-                    .difference(next.in_sync)
-                    .without(self.slot)
-                    .iter()
-                {
-                    if self.is_up(dropped) {
-                        self.disconnect(dropped, "it has left the in-sync set", true);
-                    }
-                }
-                self.hand_over_if_useless();
-            }
+            Cause::Drop => self.hand_over_if_useless(),
             Cause::Admit(peer) => self.admitted(peer),
             Cause::HandOver => self.handed_over(),
             Cause::Promote => self.promotion_committed(),
@@ -195,7 +188,6 @@ impl Node {
         let present = next.in_sync.union(self.joining);
         self.await_only(present);
         self.barrier_await_only(present);
-        self.restart_idle();
         self.notice(Notice::Configured(next));
     }
 
@@ -273,6 +265,7 @@ impl Node {
     fn learned(&mut self, peer: Slot, session: SessionId, configuration: Configuration) {
         self.clear_voided(self.configuration, configuration);
         self.bind(configuration);
+        self.restart_idle();
         self.restart_handshakes();
         self.unblock();
         let current = self.session_matches(peer, session);

@@ -47,7 +47,16 @@ impl Node {
         let (row, verdict, adopt) = (outcome.row, outcome.verdict, outcome.adopt);
         session.stage = Stage::Settling;
         session.outcome = Some(outcome);
+        session.agreed = match adopt {
+            Some(Side::Local) => Some(heard.configuration),
+            Some(Side::Remote) => Some(sent.configuration),
+            None => Some(sent.configuration).filter(|ours| *ours == heard.configuration),
+        };
         self.notice(Notice::Handshake { peer, row });
+        if is_target(Some(verdict)) && self.is_target_of_another(peer) {
+            // Two sources, of rival histories, would undo each other's work.
+            return self.disconnect(peer, "another replica brings this one up to date", true);
+        }
         let changes = match adopt {
             Some(Side::Local) => {
                 self.adopt(&heard);
@@ -70,6 +79,18 @@ impl Node {
             _ if changes || targeted => self.persist(Then::Settled { peer, session: id }),
             _ => self.settled(peer, id),
         }
+    }
+
+    /// Whether another replica than the peer brings this one up to date, or is about to.
+    fn is_target_of_another(&self, peer: Slot) -> bool {
+        let others = self.others.without(peer);
+        others.iter().any(|other| {
+            let session = self.peer(other).session.as_ref();
+            session.is_some_and(|session| match session.stage {
+                Stage::Settling => is_target(session.verdict()),
+                _ => session.relation == Relation::Follower(Goal::Resync),
+            })
+        })
     }
 
     /// Takes the peer's later configuration of our own history.
@@ -102,6 +123,7 @@ impl Node {
             self.supersede("a later configuration has another primary");
         }
         self.bind(next);
+        self.restart_idle();
         if next.primary == Some(self.slot) && matches!(self.role, Role::Secondary) {
             self.role = Role::Waiting;
         }
@@ -125,6 +147,7 @@ impl Node {
         if self.superblock.discarded {
             self.superblock.configuration = heard.configuration;
             self.bind(heard.configuration);
+            self.restart_idle();
         }
         self.superblock.disk_state = DiskState::Inconsistent;
         self.superblock.pending_admission = None;
@@ -359,6 +382,12 @@ impl Node {
         self.release_held(peer);
     }
 
+    /// Whether the peer knows our configuration, and of nothing later.
+    pub(crate) fn agrees(&self, peer: Slot) -> bool {
+        let session = self.peer(peer).up();
+        session.is_some_and(|session| session.agreed == Some(self.configuration))
+    }
+
     /// A member confirms that the recorded primary may serve, unless either may have lost writes: then all is
     /// made equal first. One that cannot do a member's part still knows the configuration.
     fn confirmed_by(&mut self, peer: Slot, relation: Relation) {
@@ -370,7 +399,7 @@ impl Node {
         let confirms = match relation {
             Relation::Mirror => true,
             Relation::Driver(Goal::Equalise { .. }) => !heard.suspect,
-            Relation::Idle => heard.configuration == self.configuration && !heard.suspect,
+            Relation::Idle => self.agrees(peer) && !heard.suspect,
             _ => false,
         };
         // A disk that is not used any more can have lost nothing that matters.
@@ -379,4 +408,15 @@ impl Node {
             self.resume();
         }
     }
+}
+
+/// Whether the verdict is that the other side brings this one up to date.
+fn is_target(verdict: Option<Verdict>) -> bool {
+    matches!(
+        verdict,
+        Some(Verdict::Resync {
+            source: Side::Remote,
+            ..
+        })
+    )
 }

@@ -147,7 +147,10 @@ impl Node {
                     && self.persistence.is_idle() =>
             {
                 self.set_promotion_step(PromotionStep::Flushing);
-                self.flush_for_lifecycle();
+                match self.disk_usable() {
+                    true => self.flush_as(IoTarget::Promotion),
+                    false => self.promotion_flushed(Ok(())),
+                }
             }
             Role::HandingOver(_) => self.handover_advance(),
             Role::Stopping(_) => self.stop_advance(),
@@ -161,36 +164,35 @@ impl Node {
         }
     }
 
-    fn flush_for_lifecycle(&mut self) {
-        if self.disk_usable() {
-            self.out.push(Effect::FlushLocal {
-                io: IoTarget::Promotion.id(),
-            });
-        } else {
-            self.lifecycle_flushed(Ok(()));
-        }
+    fn flush_as(&mut self, target: IoTarget) {
+        self.out.push(Effect::FlushLocal { io: target.id() });
     }
 
-    pub(crate) fn lifecycle_flushed(&mut self, result: Result<(), DiskError>) {
+    /// Our own disk is flushed before a promoted node's first I/O; the promotion may be off by now.
+    pub(crate) fn promotion_flushed(&mut self, result: Result<(), DiskError>) {
         if result.is_err() {
             self.fail_disk();
         }
-        match &mut self.role {
-            Role::Promoting(promotion) => {
-                let (commits, forced) = (promotion.commits, promotion.forced);
-                match (result, commits) {
-                    (Err(_), _) => self.promotion_failed(),
-                    (Ok(()), None) => self.serve(),
-                    (Ok(()), Some(members)) => self.commit_promotion(members, forced),
-                }
+        let Role::Promoting(promotion) = &self.role else {
+            return;
+        };
+        match (result, promotion.commits) {
+            (Err(_), _) => self.promotion_failed(),
+            (Ok(()), None) => self.serve(),
+            (Ok(()), Some(members)) => self.commit_promotion(members, promotion.forced),
+        }
+    }
+
+    /// The last flush of a stop has ended: what is not known to be on every member is marked.
+    pub(crate) fn stop_flushed(&mut self, result: Result<(), DiskError>) {
+        if result.is_err() {
+            self.fail_disk();
+        }
+        if let Role::Stopping(stop) = &mut self.role {
+            stop.step = StopStep::Pages;
+            for slot in self.others.iter() {
+                self.mark_uncertain(slot);
             }
-            Role::Stopping(stop) => {
-                stop.step = StopStep::Pages;
-                for slot in self.others.iter() {
-                    self.mark_uncertain(slot);
-                }
-            }
-            _ => {}
         }
     }
 
@@ -221,7 +223,10 @@ impl Node {
     }
 
     pub(crate) fn promotion_committed(&mut self) {
-        self.serve();
+        // It may have been told to stop meanwhile.
+        if matches!(self.role, Role::Promoting(_)) {
+            self.serve();
+        }
     }
 
     fn serve(&mut self) {
@@ -306,9 +311,7 @@ impl Node {
             Role::Primary if !self.is_member() => self.begin_handover(Some(member), None),
             Role::Waiting if matches!(self.change, Change::None) => {
                 // Only who knows of nothing later may say who serves next.
-                let session = self.peer(member).session.as_ref();
-                let heard = session.and_then(|session| session.heard.as_ref());
-                if heard.is_some_and(|heard| heard.configuration == self.configuration) {
+                if self.agrees(member) {
                     self.give_up_waiting(member);
                 }
             }
@@ -368,9 +371,9 @@ impl Node {
     }
 
     fn handover_advance(&mut self) {
-        if !self.is_member() && !self.doomed.is_empty() {
-            // A member has gone that only the next primary can drop: what waits for it is given up, to be
-            // asked for again there.
+        if !self.is_member() && !(self.doomed.is_empty() && self.blocked.is_empty()) {
+            // A member has gone that only the next primary can drop, or members are unequal that only the next
+            // can make equal: what waits for that is given up, to be asked for again there.
             self.abandon_requests(RequestError::NotPrimary);
             self.barrier.active = None;
             self.barrier.wanted = false;
@@ -508,7 +511,10 @@ impl Node {
             }
             StopStep::Draining if drained => {
                 stop.step = StopStep::Flushing;
-                self.flush_for_lifecycle();
+                match self.disk_usable() {
+                    true => self.flush_as(IoTarget::Stop),
+                    false => self.stop_flushed(Ok(())),
+                }
             }
             StopStep::Pages if pages_clean && self.persistence.is_idle() => {
                 stop.step = StopStep::Marking;

@@ -213,7 +213,8 @@ impl Node {
                 self.checkpoint_local_done(peer, number, result);
             }
             IoTarget::PeerCheckpoint { peer } => self.peer_checkpoint_done(peer, result),
-            IoTarget::Promotion => self.lifecycle_flushed(result),
+            IoTarget::Promotion => self.promotion_flushed(result),
+            IoTarget::Stop => self.stop_flushed(result),
         }
     }
 

@@ -55,6 +55,8 @@ pub(crate) struct Legs {
     pub(crate) sequence: u64,
     /// Whose done leg the answer needs: members, and a replica that is about to be one.
     pub(crate) awaiting: NodeSet,
+    /// Peers to whom it was ever sent: they may have done it.
+    pub(crate) sent_to: NodeSet,
     /// Resync targets that get it too.
     pub(crate) trailing: NodeSet,
     /// The local disk has it in hand.
@@ -299,6 +301,8 @@ pub(crate) enum IoTarget {
     PeerCheckpoint { peer: Slot },
     /// The flush before a promoted node's first request.
     Promotion,
+    /// The last flush of a stop.
+    Stop,
 }
 
 impl IoTarget {
@@ -318,6 +322,7 @@ impl IoTarget {
             ),
             IoTarget::PeerCheckpoint { peer } => (7, slot(peer)),
             IoTarget::Promotion => (8, 0),
+            IoTarget::Stop => (9, 0),
         };
         IoId(tag << 56 | rest)
     }
@@ -350,6 +355,7 @@ impl IoTarget {
             },
             7 => IoTarget::PeerCheckpoint { peer: slot(low) },
             8 => IoTarget::Promotion,
+            9 => IoTarget::Stop,
             tag => unreachable!("no I/O has tag {tag}"),
         }
     }

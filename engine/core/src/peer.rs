@@ -17,7 +17,7 @@ use crate::progress::{Goal, Walk};
 use crate::reconcile::{Outcome, Verdict};
 
 use format::frame::{Acks, Frame, Identity};
-use format::types::{DiskState, Generation, Slot};
+use format::types::{Configuration, DiskState, Generation, Slot};
 use std::collections::{BTreeSet, VecDeque};
 
 /// How far a session has come.
@@ -65,6 +65,8 @@ pub(crate) struct Session {
     pub(crate) sent: Option<Box<Identity>>,
     pub(crate) heard: Option<Box<Identity>>,
     pub(crate) outcome: Option<Outcome>,
+    /// The configuration that both hold to be the latest since the handshake.
+    pub(crate) agreed: Option<Configuration>,
     pub(crate) relation: Relation,
     /// The peer has told marks of its own, and has to hear when they are void.
     pub(crate) peer_marks: bool,
@@ -93,6 +95,7 @@ impl Session {
             sent: None,
             heard: None,
             outcome: None,
+            agreed: None,
             relation: Relation::Idle,
             peer_marks: false,
             holding: false,

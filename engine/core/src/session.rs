@@ -7,7 +7,7 @@ use crate::operation::{Cause, Content, Work};
 use crate::peer::{Held, Peer, Relation, Session, Stage};
 use crate::role::Role;
 use format::frame::Frame;
-use format::types::{DiskState, Slot, Span};
+use format::types::{DiskState, NodeSet, Slot, Span};
 
 impl Node {
     pub(crate) fn peer_connected(&mut self, peer: Slot, session: SessionId) {
@@ -55,6 +55,7 @@ impl Node {
             });
         }
         self.marks_mut(peer).revert();
+        self.drop_unissued(peer);
         self.orphan_chunks(peer);
         if let Some(walk) = session.walk {
             self.walk_broken(peer, &walk);
@@ -94,7 +95,12 @@ impl Node {
         if busy {
             return;
         }
-        for peer in self.others.iter() {
+        // Who is to leave the set comes back once it has.
+        let leaving = match self.is_primary() {
+            true => self.doomed,
+            false => NodeSet::EMPTY,
+        };
+        for peer in self.others.difference(leaving).iter() {
             let state = self.peer(peer);
             let draining = state
                 .session

@@ -33,6 +33,7 @@ impl Node {
         write.stage = WriteStage::Running(Legs {
             sequence,
             awaiting,
+            sent_to: NodeSet::EMPTY,
             trailing,
             local,
             answered: false,
@@ -72,16 +73,17 @@ impl Node {
         if !self.is_up(peer) {
             return;
         }
-        let operation = self.operations.get(id);
+        let operation = self.operations.get_mut(id);
         let Work::Write(WriteWork {
             content,
             fua,
             stage: WriteStage::Running(legs),
             ..
-        }) = &operation.work
+        }) = &mut operation.work
         else {
             unreachable!("only running writes are sent")
         };
+        legs.sent_to = legs.sent_to.with(peer);
         let (sequence, fua, span) = (legs.sequence, *fua, operation.span);
         let stable_through = self.log.stable_through();
         let offset = span.offset;
@@ -247,6 +249,19 @@ impl Node {
             self.by_sequence.pop_front();
             self.first_sequence += 1;
         }
+    }
+
+    /// Whether the members that stay have logged every write under way that the dropped ones may have done: a
+    /// member logs a write before it does it (R2). What this replica has done is in its own log.
+    pub(crate) fn is_logged_by(&self, staying: NodeSet, dropped: NodeSet) -> bool {
+        let staying = staying.without(self.slot);
+        let legs = self
+            .by_sequence
+            .iter()
+            .flatten()
+            .filter_map(|id| self.legs(*id));
+        legs.filter(|legs| !legs.sent_to.intersection(dropped).is_empty())
+            .all(|legs| legs.awaiting.intersection(staying).is_empty())
     }
 
     /// Writes no longer wait for replicas outside this set.

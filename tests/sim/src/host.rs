@@ -97,6 +97,8 @@ pub struct Host {
     pub dark_at: u64,
     /// When that was.
     pub dark_since: Nanos,
+    /// When it last promised to be a member.
+    pub promised_at: Nanos,
     /// The epoch of a later configuration, with another primary, that it has been told of.
     pub superseded_by: Option<u64>,
     /// An operator forces it to become primary.

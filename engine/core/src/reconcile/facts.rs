@@ -78,7 +78,7 @@ pub(super) struct Facts {
     /// One side has an open proposal.
     pub(super) undecided: bool,
     pub(super) lineage: Lineage,
-    /// Both know a latest configuration of one history, and not the same.
+    /// Both know a latest configuration of one history, and not the same, and nobody has chosen.
     pub(super) conflict: bool,
     pub(super) primary: Primary,
     /// My slot is the lower one.
@@ -145,12 +145,17 @@ impl Party<'_> {
     /// of the other's history, or it has durably promised to be one.
     fn joins(&self, other: &Party) -> bool {
         let mine = self.identity;
-        let listed = other.identity.configuration.in_sync.contains(self.slot);
         let stayed = mine.configuration.in_sync.contains(self.slot)
             && mine.disk_state != DiskState::Inconsistent
             && !mine.data_generation.is_none()
             && other.descends_from(mine.data_generation);
-        listed && order(self, other) == Order::TheirsLater && (stayed || self.promised(other))
+        self.is_listed(other) && (stayed || self.promised(other))
+    }
+
+    /// Whether the side is a member in the other's later configuration.
+    fn is_listed(&self, other: &Party) -> bool {
+        let listed = other.identity.configuration.in_sync.contains(self.slot);
+        listed && order(self, other) == Order::TheirsLater
     }
 
     /// Whether the other's configuration is a later one of the very generation that this side's data, a
@@ -177,7 +182,7 @@ impl Party<'_> {
             },
             suspect: self.identity.suspect,
             // A side that was admitted has been brought up to date since it was given up.
-            discarded: self.identity.discarded && !joins,
+            discarded: self.identity.discarded && !(self.is_listed(other) && self.promised(other)),
             marks_valid: self.identity.marks_valid,
         }
     }
@@ -249,11 +254,7 @@ fn latest(mine: &Party, theirs: &Party, lineage: Lineage) -> Option<Side> {
         !theirs.identity.configuration.in_sync.contains(mine.slot) || mine.follows(theirs);
     let tells_theirs =
         !mine.identity.configuration.in_sync.contains(theirs.slot) || theirs.follows(mine);
-    let chosen = match (mine.identity.discarded, theirs.identity.discarded) {
-        (true, false) => Some(Side::Remote),
-        (false, true) => Some(Side::Local),
-        _ => None,
-    };
+    let chosen = chosen(mine, theirs);
     match (lineage, order(mine, theirs)) {
         (Lineage::Same, Order::Equal | Order::MineLater) => Some(Side::Local),
         (Lineage::Same, Order::TheirsLater) => Some(Side::Remote),
@@ -266,6 +267,15 @@ fn latest(mine: &Party, theirs: &Party, lineage: Lineage) -> Option<Side> {
         (Lineage::TheirsLost, _) => Some(Side::Local),
         (Lineage::Diverged | Lineage::Unknown, _) => chosen,
         (Lineage::Unrelated | Lineage::BothLost, _) => None,
+    }
+}
+
+/// The side that an operator has chosen by giving the other up.
+fn chosen(mine: &Party, theirs: &Party) -> Option<Side> {
+    match (mine.identity.discarded, theirs.identity.discarded) {
+        (true, false) => Some(Side::Remote),
+        (false, true) => Some(Side::Local),
+        _ => None,
     }
 }
 
@@ -292,7 +302,8 @@ pub(super) fn reduce(mine: &Party, theirs: &Party) -> (Facts, Option<Side>) {
         undecided: ours.proposal.is_some() || other.proposal.is_some(),
         lineage,
         conflict: matches!(lineage, Lineage::Same | Lineage::Behind | Lineage::Ahead)
-            && order(mine, theirs) == Order::Conflict,
+            && order(mine, theirs) == Order::Conflict
+            && chosen(mine, theirs).is_none(),
         primary: match latest.and_then(|latest| latest.primary) {
             None => Primary::Nobody,
             Some(primary) if primary == mine.slot => Primary::Mine,

@@ -149,6 +149,7 @@ fn host(superblock: Superblock, rng: &mut Rng) -> Host {
         intact: true,
         dark_at: 0,
         dark_since: 0,
+        promised_at: 0,
         superseded_by: None,
         forced: false,
     }

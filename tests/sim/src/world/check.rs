@@ -1,6 +1,6 @@
 //! The checkers of what a reply means: R1, R4, equal before served. The others are beside it.
 
-use crate::content::{BLOCK_SECTORS, Block, Tag, blocks};
+use crate::content::{BLOCK_SECTORS, Block, Blocks, Tag, blocks};
 use crate::failure::Checker;
 use crate::network::ConnectionId;
 use crate::world::World;
@@ -26,6 +26,8 @@ pub struct Checks {
     pub(crate) dark: BTreeSet<usize>,
     /// Whether a host's superblock called it suspect.
     pub(crate) suspects: BTreeMap<usize, bool>,
+    /// What each host has begun to write since a node last came to serve.
+    pub(crate) written: BTreeMap<usize, Vec<Blocks>>,
 }
 
 /// The blocks in which a pair differs.

@@ -98,7 +98,9 @@ impl World {
             .hosts_of(next.in_sync.difference(latest.in_sync))
             .collect::<Vec<_>>()
         {
-            self.hosts[gained].intact = true;
+            // What it has acknowledged since its promise it may have lost with its power.
+            self.hosts[gained].intact =
+                self.hosts[gained].dark_since <= self.hosts[gained].promised_at;
         }
         self.lineages.get_mut(lineage).latest = next;
         if self.is_lost(lineage) {

@@ -146,11 +146,12 @@ impl World {
                 let slot = self.hosts[dropped].slot;
                 let meta = &self.hosts[*remaining].meta;
                 let unequal = self.unequal(dropped, *remaining, EVERYWHERE);
-                // Who drops itself knows what it has written and never sent.
+                // Who drops itself knows what it has written and never sent; and what one replica alone was
+                // sent before the present reign only that one can tell.
                 let other = &self.hosts[dropped].meta;
-                let itself = dropped == host;
                 let bare = |block: &u32| {
-                    let known = itself && other.covers(self.hosts[*remaining].slot, *block);
+                    let alone = dropped == host || !self.has_written(*block, [dropped, *remaining]);
+                    let known = alone && other.covers(self.hosts[*remaining].slot, *block);
                     !known && !meta.covers(slot, *block)
                 };
                 if let Some(number) = unequal.into_iter().find(bare) {
@@ -160,6 +161,14 @@ impl World {
                 }
             }
         }
+    }
+
+    /// Whether one of the hosts has begun to write the block in the present reign.
+    fn has_written(&self, block: u32, hosts: [usize; 2]) -> bool {
+        let written = hosts
+            .iter()
+            .filter_map(|host| self.checks.written.get(host));
+        written.flatten().any(|blocks| blocks.contains(&block))
     }
 
     /// The blocks that differ between two hosts, or may after a power cut.

@@ -95,6 +95,7 @@ impl World {
             Frame::Zero { offset, length, .. } => {
                 self.check_logged(host, Span::new(*offset, *length));
             }
+            Frame::AdmitReady { .. } => self.hosts[host].promised_at = self.now,
             Frame::Pong { echo } => {
                 let sent_at = self.hosts[peer.index()].world_time(*echo);
                 let known = self.checks.known(id, 1 - end);
@@ -181,6 +182,7 @@ impl World {
     pub(crate) fn check_notice(&mut self, host: usize, notice: &Notice) {
         match notice {
             Notice::Handshake { peer, row } => self.check_row(host, *peer, row),
+            Notice::Promoted { .. } => self.checks.written.clear(),
             Notice::ResyncStarted {
                 peer, full_because, ..
             } => {

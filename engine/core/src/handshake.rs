@@ -59,7 +59,7 @@ impl Node {
         }
         let changes = match adopt {
             Some(Side::Local) => {
-                self.adopt(&heard);
+                self.adopt(peer, &heard);
                 true
             }
             Some(Side::Remote) | None => false,
@@ -94,7 +94,7 @@ impl Node {
     }
 
     /// Takes the peer's later configuration of our own history.
-    fn adopt(&mut self, heard: &Identity) {
+    fn adopt(&mut self, peer: Slot, heard: &Identity) {
         let next = heard.configuration;
         let before = self.superblock.configuration;
         let member = next.in_sync.contains(self.slot);
@@ -126,6 +126,9 @@ impl Node {
         self.restart_idle();
         if next.primary == Some(self.slot) && matches!(self.role, Role::Secondary) {
             self.role = Role::Waiting;
+            for other in self.up_among(self.others.without(peer)).iter() {
+                self.disconnect(other, "roles have changed", true);
+            }
         }
     }
 
@@ -399,14 +402,30 @@ impl Node {
         let confirms = match relation {
             Relation::Mirror => true,
             Relation::Driver(Goal::Equalise { .. }) => !heard.suspect,
-            Relation::Idle => self.agrees(peer) && !heard.suspect,
+            Relation::Idle => self.agrees(peer),
             _ => false,
         };
-        // A disk that is not used any more can have lost nothing that matters.
-        let suspect = self.superblock.suspect && self.disk_usable();
-        if members && confirms && !suspect {
-            self.resume();
+        if !members || !confirms {
+            return;
         }
+        // A disk that is not used any more can have lost nothing that matters.
+        if self.superblock.suspect && self.disk_usable() {
+            if !self.is_best() {
+                return;
+            }
+            self.clear_suspicion();
+        }
+        self.resume();
+    }
+
+    /// Whether every other member is connected and none can make this one good: each may have lost writes as
+    /// well, or has no copy that could be used.
+    fn is_best(&self) -> bool {
+        self.other_members().iter().all(|member| {
+            let session = self.peer(member).up();
+            let heard = session.and_then(|session| session.heard.as_ref());
+            heard.is_some_and(|heard| heard.suspect || heard.disk_state != DiskState::UpToDate)
+        })
     }
 }
 

@@ -96,7 +96,7 @@ impl Node {
             return;
         }
         // Who is to leave the set comes back once it has.
-        let leaving = match self.is_primary() {
+        let leaving = match self.is_primary() && self.is_member() {
             true => self.doomed,
             false => NodeSet::EMPTY,
         };

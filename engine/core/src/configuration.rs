@@ -296,7 +296,7 @@ impl Node {
     }
 
     /// Handshakes compare what was true when they began; what has changed since makes them begin anew.
-    fn restart_handshakes(&mut self) {
+    pub(crate) fn restart_handshakes(&mut self) {
         for peer in self.others.iter() {
             let stage = self
                 .peer(peer)

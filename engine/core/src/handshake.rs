@@ -402,7 +402,8 @@ impl Node {
         let confirms = match relation {
             Relation::Mirror => true,
             Relation::Driver(Goal::Equalise { .. }) => !heard.suspect,
-            Relation::Idle => self.agrees(peer),
+            // An operator has given its side up, and with it all that it may know of later.
+            Relation::Idle => self.agrees(peer) || heard.discarded && !self.superblock.discarded,
             _ => false,
         };
         if !members || !confirms {

@@ -144,6 +144,8 @@ impl Node {
         for marks in self.marks.iter_mut().flatten() {
             marks.grow(size_bytes);
         }
+        self.restart_idle();
+        self.restart_handshakes();
         self.persist(Then::Answer { answer: id });
     }
 

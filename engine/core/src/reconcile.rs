@@ -178,12 +178,9 @@ const ROWS: &[Row] = &[
         |f| f.volume == Volume::Other,
         |_| Verdict::Refuse("it has another volume of this name"),
     ),
-    // A grow has not reached both; blocks past the smaller end could not be mirrored.
-    row(
-        "other-size",
-        |f| f.volume == Volume::Resized,
-        |_| Verdict::Refuse("its size differs: grow the volume again with every replica connected"),
-    ),
+    // A grow has not reached both, and blocks past the smaller end could not be mirrored: they wait until it
+    // is finished.
+    row("other-size", |f| f.volume == Volume::Resized, idle),
     // While a proposal is open two configurations bind, and nobody can say yet who is a member.
     row("undecided", |f| f.undecided, idle),
     // Without both disks there is nothing to compare or to copy; a member without one is dropped.

@@ -97,6 +97,7 @@ const FRAMES: &[&str] = &[
 
 /// Rows that replicas of one volume can come to; the others are tried by the table's own tests.
 const ROWS: &[&str] = &[
+    "other-size",
     "no-disk",
     "discarded",
     "discarded-member",
@@ -209,6 +210,7 @@ const COMMANDS: &[&str] = &[
     "discard",
     "pause",
     "go on",
+    "grow",
     "stop",
 ];
 

@@ -3,6 +3,7 @@
 use self::check::Checks;
 use self::clients::Clients;
 use self::faults::Cure;
+use self::growth::Growth;
 use self::operators::Operators;
 use self::planted::Saboteur;
 use self::states::States;
@@ -22,6 +23,7 @@ pub mod check;
 pub mod clients;
 mod effects;
 pub mod faults;
+mod growth;
 mod links;
 mod lives;
 pub mod operators;
@@ -121,6 +123,7 @@ pub struct World {
     pub(crate) network: Network,
     pub(crate) clients: Clients,
     pub(crate) operators: Operators,
+    pub(crate) growth: Growth,
     pub(crate) lineages: Lineages,
     pub(crate) checks: Checks,
     pub(crate) coverage: Coverage,

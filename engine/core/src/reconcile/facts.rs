@@ -2,7 +2,7 @@
 
 use super::Side;
 use format::frame::Identity;
-use format::types::{Configuration, DiskState, Generation, Slot};
+use format::types::{Configuration, DiskState, Generation, NodeSet, Slot};
 use std::cmp::Ordering;
 
 /// What the two replicas are replicas of.
@@ -170,6 +170,16 @@ impl Party<'_> {
             && next.in_sync == mine.configuration.in_sync
     }
 
+    /// Whether the side's configuration has never been in force and never will be: it counts on the other's copy
+    /// alone, and the other has gone on from elsewhere without it.
+    fn is_void(&self, other: &Party) -> bool {
+        let (mine, theirs) = (self.identity.configuration, other.identity.configuration);
+        mine.in_sync == NodeSet::only(other.slot)
+            && !other.descends_from(mine.generation)
+            && !self.descends_from(theirs.generation)
+            && mine.generation != theirs.generation
+    }
+
     fn half(&self, other: &Party, latest: Option<Configuration>) -> Half {
         let joins = self.joins(other);
         Half {
@@ -202,6 +212,11 @@ enum Order {
 /// configuration, and by epoch where history does not tell.
 fn order(mine: &Party, theirs: &Party) -> Order {
     let (ours, other) = (mine.identity.configuration, theirs.identity.configuration);
+    match (mine.is_void(theirs), theirs.is_void(mine)) {
+        (true, false) => return Order::TheirsLater,
+        (false, true) => return Order::MineLater,
+        _ => {}
+    }
     let same = ours.generation == other.generation;
     let past = (!same && theirs.descends_from(ours.generation))
         .cmp(&(!same && mine.descends_from(other.generation)));

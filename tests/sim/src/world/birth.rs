@@ -13,6 +13,7 @@ use crate::rng::Rng;
 use crate::trace::Trace;
 use crate::world::check::Checks;
 use crate::world::clients::Clients;
+use crate::world::growth::Growth;
 use crate::world::operators::Operators;
 use crate::world::planted::Saboteur;
 use crate::world::states::States;
@@ -56,6 +57,7 @@ impl World {
             network: Network::new(plan.nodes, plan.network_delay),
             clients: Clients::new(&plan, rng.fork()),
             operators: Operators::default(),
+            growth: Growth::default(),
             lineages: Lineages::new(first),
             checks: Checks::default(),
             coverage: Coverage::default(),

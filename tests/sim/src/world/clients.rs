@@ -65,6 +65,8 @@ pub struct Clients {
     next_request: u32,
     rng: Rng,
     hot: Span,
+    /// The size that every replica is known to have.
+    pub size_bytes: u64,
     /// Requests that were answered.
     pub completed: u64,
 }
@@ -83,6 +85,7 @@ impl Clients {
             next_request: 1,
             rng,
             hot: Span::new(start * BLOCK_BYTES, hot * BLOCK_BYTES),
+            size_bytes: plan.size_bytes,
             completed: 0,
         }
     }
@@ -212,7 +215,7 @@ impl World {
     }
 
     fn client_asks(&mut self, client: usize, host: usize) {
-        let size = self.plan.size_bytes;
+        let size = self.clients.size_bytes;
         let clients = &mut self.clients;
         let ragged = clients.rng.permille(300);
         let zeroes = u32::try_from(self.plan.zero_permille).unwrap_or(0);

@@ -127,6 +127,7 @@ impl World {
         self.sever(host, told);
         self.forget_clients(host);
         self.operators.forget(host);
+        self.growth.forget();
     }
 
     /// The node is to start again after a while.

@@ -84,6 +84,7 @@ impl World {
                 self.stopped(host);
                 self.start_later(host, 500 * MILLISECOND);
             }
+            Command::Grow { .. } => self.grown(host, result.is_ok()),
             Command::Promote { force: true } => {
                 let forced = (host, Command::Promote { force: true });
                 let another = self
@@ -110,7 +111,11 @@ impl World {
             .fate
             .permille(500)
             .then(|| slots[self.fate.index(slots.len())]);
-        let command = match self.fate.weighted(&[30, 10, 12, 10, 8, 10, 3, 3, 1]) {
+        let command = match self.fate.weighted(&[30, 10, 12, 10, 8, 10, 3, 3, 1, 8]) {
+            9 => {
+                self.coverage.fault("operator");
+                return self.grow();
+            }
             0 => Command::Swap,
             1 => Command::Promote { force: false },
             2 => Command::Demote,
@@ -314,6 +319,13 @@ impl World {
 
     /// R10: whether all is well yet.
     fn see_to_calm(&mut self, until: Nanos, statuses: &[Option<Status>]) {
+        if statuses
+            .iter()
+            .flatten()
+            .any(|status| status.size_bytes < self.plan.size_bytes)
+        {
+            self.grow();
+        }
         let well = self.is_well(statuses);
         if well == Ok(()) && (self.is_still() || self.now > until) {
             self.conclude();
@@ -334,6 +346,9 @@ impl World {
         };
         if primary.configuration.in_sync.len() != self.hosts.len() {
             return Err(format!("the configuration is {:?}", primary.configuration));
+        }
+        if primary.size_bytes != self.plan.size_bytes {
+            return Err(format!("the volume has {} bytes", primary.size_bytes));
         }
         if !self.clients_are_quiet() {
             let oldest = self.oldest_request() / MILLISECOND;

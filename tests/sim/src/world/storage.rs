@@ -152,11 +152,12 @@ impl World {
             Operation::Nothing => Event::IoDone { io, result: Ok(()) },
             Operation::Meta { superblock } => {
                 let failing = !superblock && use_up(&mut self.hosts[host].ailment.meta_errors);
+                let error = [DiskError::Io, DiskError::Full][self.chance.index(2)];
                 self.hosts[host].meta.end(io, !failing, &mut self.chance);
                 if superblock {
                     self.superblock_found(host);
                 }
-                let result = if failing { Err(DiskError::Io) } else { Ok(()) };
+                let result = if failing { Err(error) } else { Ok(()) };
                 Event::IoDone { io, result }
             }
         };

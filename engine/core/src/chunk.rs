@@ -124,6 +124,10 @@ impl Node {
         if work.failed || !self.session_matches(peer, session) {
             return self.chunk_end(id);
         }
+        if !self.disk_usable() || !self.is_member() {
+            // What lies here counts no more.
+            return self.chunk_failed(id);
+        }
         let mask = match walk {
             WalkKind::Compare => self.operations.get(id).span.mask_in(chunk),
             WalkKind::Push | WalkKind::Pull => self.marks_of(peer).mask(chunk),
@@ -329,8 +333,9 @@ impl Node {
     fn chunk_failed(&mut self, id: OperationId) {
         let work = self.chunk_work(id);
         work.failed = true;
-        let peer = work.peer;
-        if let Some(walk) = self.walk_mut(peer) {
+        let (peer, session) = (work.peer, work.session);
+        let current = self.session_matches(peer, session);
+        if let Some(walk) = self.walk_mut(peer).filter(|_| current) {
             walk.failed = true;
         }
         self.chunk_settle(id);

@@ -137,21 +137,19 @@ impl Node {
                 self.ping(peer);
             }
         }
-        for peer in self
-            .others
-            .iter()
-            .filter(|peer| self.is_up(*peer))
-            .collect::<Vec<_>>()
-        {
-            self.send(peer, Frame::Configuration(next), None);
+        for peer in self.up_among(self.others).iter() {
+            // Who holds another to be the latest hears of this one in a handshake.
+            if self.agree_on(peer, before, next) {
+                self.send(peer, Frame::Configuration(next), None);
+            }
         }
-        self.restart_idle();
         match cause {
             Cause::Drop => self.hand_over_if_useless(),
             Cause::Admit(peer) => self.admitted(peer),
             Cause::HandOver => self.handed_over(),
             Cause::Promote => self.promotion_committed(),
         }
+        self.renew_sessions();
         self.restart_handshakes();
         self.unblock();
     }
@@ -188,6 +186,7 @@ impl Node {
         let present = next.in_sync.union(self.joining);
         self.await_only(present);
         self.barrier_await_only(present);
+        self.give_up_own_legs();
         self.notice(Notice::Configured(next));
     }
 
@@ -220,6 +219,9 @@ impl Node {
         if next.epoch <= current.epoch {
             return self.disconnect(peer, "it sent an old configuration", true);
         }
+        if !self.agree_on(peer, current, next) {
+            return self.disconnect(peer, "it sent a configuration of another history", true);
+        }
         let promised = self.superblock.pending_admission == Some((next.epoch, next.generation));
         let was_member = current.in_sync.contains(self.slot);
         let now_member = next.in_sync.contains(self.slot);
@@ -244,6 +246,13 @@ impl Node {
         });
     }
 
+    /// Moves a session on from the configuration that both sides hold to be the latest, if it is this one.
+    fn agree_on(&mut self, peer: Slot, latest: Configuration, next: Configuration) -> bool {
+        let session = self.peer_mut(peer).session.as_mut();
+        let agreed = session.filter(|session| session.agreed == Some(latest));
+        agreed.is_some_and(|session| session.agreed.replace(next).is_some())
+    }
+
     /// Our admission: from now on our data is the source's.
     fn admit_self(&mut self, next: Configuration, lineage: Lineage) {
         self.superblock.disk_state = DiskState::UpToDate;
@@ -265,7 +274,6 @@ impl Node {
     fn learned(&mut self, peer: Slot, session: SessionId, configuration: Configuration) {
         self.clear_voided(self.configuration, configuration);
         self.bind(configuration);
-        self.restart_idle();
         self.restart_handshakes();
         self.unblock();
         let current = self.session_matches(peer, session);
@@ -291,6 +299,9 @@ impl Node {
             if member && matches!(state.relation, Relation::Follower(_)) {
                 state.relation = Relation::Mirror;
             }
+        }
+        self.renew_sessions();
+        if self.session_matches(peer, session) {
             self.release_held(peer);
         }
     }

@@ -69,7 +69,19 @@ impl Node {
         for peer in pending.without(self.slot).iter() {
             self.send_flush(peer);
         }
+        self.give_up_own_legs();
         self.barrier_settle();
+    }
+
+    /// The barrier under way will not be done by the local disk, nor by anybody in its place.
+    pub(crate) fn barrier_fails_here(&mut self) {
+        let me = self.slot;
+        let active = self.barrier.active.as_mut();
+        if let Some(active) = active.filter(|active| active.pending.contains(me) && !active.local) {
+            active.pending = active.pending.without(me);
+            active.result = Err(crate::event::RequestError::Io);
+            self.barrier_settle();
+        }
     }
 
     /// Sends the barrier under way to a member that has not done it.

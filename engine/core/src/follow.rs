@@ -233,6 +233,8 @@ impl Node {
             return self.disconnect(peer, "it wants to admit whom it cannot", true);
         }
         self.superblock.pending_admission = Some((next.epoch, next.generation));
+        // All that it may have lost in a power cut it has been given again; another cut makes it suspect anew.
+        self.superblock.suspect = false;
         let epoch = next.epoch;
         self.persist(Then::Promised {
             peer,

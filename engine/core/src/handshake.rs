@@ -123,7 +123,7 @@ impl Node {
             self.supersede("a later configuration has another primary");
         }
         self.bind(next);
-        self.restart_idle();
+        self.renew_sessions();
         if next.primary == Some(self.slot) && matches!(self.role, Role::Secondary) {
             self.role = Role::Waiting;
             for other in self.up_among(self.others.without(peer)).iter() {
@@ -150,7 +150,7 @@ impl Node {
         if self.superblock.discarded {
             self.superblock.configuration = heard.configuration;
             self.bind(heard.configuration);
-            self.restart_idle();
+            self.renew_sessions();
         }
         self.superblock.disk_state = DiskState::Inconsistent;
         self.superblock.pending_admission = None;
@@ -159,7 +159,7 @@ impl Node {
 
     /// Who walks over what two replicas differ in: the primary, or where there is none the source, if it is
     /// the one member that coordinates.
-    fn driver_of(&self, peer: Slot, verdict: Verdict) -> Option<Slot> {
+    pub(crate) fn driver_of(&self, peer: Slot, verdict: Verdict) -> Option<Slot> {
         let configuration = self.superblock.configuration;
         let pair = [self.slot, peer];
         match configuration.primary {
@@ -424,8 +424,8 @@ impl Node {
     fn is_best(&self) -> bool {
         self.other_members().iter().all(|member| {
             let session = self.peer(member).up();
-            let heard = session.and_then(|session| session.heard.as_ref());
-            heard.is_some_and(|heard| heard.suspect || heard.disk_state != DiskState::UpToDate)
+            let idle = session.is_some_and(|session| session.relation == Relation::Idle);
+            idle || self.heard_suspect(member)
         })
     }
 }

@@ -250,7 +250,7 @@ impl Node {
             self.answer(id, Ok(Answer::Done));
         }
         self.drop_useless_members();
-        self.restart_idle();
+        self.renew_sessions();
     }
 
     /// Members that cannot do their part, or may have lost what they had, leave the set; they come back by

@@ -144,7 +144,7 @@ impl Node {
         for marks in self.marks.iter_mut().flatten() {
             marks.grow(size_bytes);
         }
-        self.restart_idle();
+        self.renew_sessions();
         self.restart_handshakes();
         self.persist(Then::Answer { answer: id });
     }

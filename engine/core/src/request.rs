@@ -182,6 +182,10 @@ impl Node {
             .span(id)
             .expect("a started request is in the order");
         let held = lock.covers(Span::chunk(chunk));
+        if held && !self.is_member() {
+            self.blocked.push(id);
+            return false;
+        }
         let relation = self.peer(member).up().map(|session| session.relation);
         let reachable = relation.is_some_and(|relation| relation != Relation::Idle);
         match (held, reachable) {

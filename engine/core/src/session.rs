@@ -5,6 +5,7 @@ use crate::node::Node;
 use crate::notice::Notice;
 use crate::operation::{Cause, Content, Work};
 use crate::peer::{Held, Peer, Relation, Session, Stage};
+use crate::progress::Goal;
 use crate::role::Role;
 use format::frame::Frame;
 use format::types::{DiskState, NodeSet, Slot, Span};
@@ -171,14 +172,28 @@ impl Node {
         }
     }
 
-    /// Sessions in which nothing goes on begin anew: what stood in the way may have changed.
-    pub(crate) fn restart_idle(&mut self) {
+    /// Sessions in which nothing goes on begin anew: what stood in the way may have changed. So do those in which
+    /// a replica walks, or is to walk, whose place that is no more.
+    pub(crate) fn renew_sessions(&mut self) {
         for peer in self.others.iter() {
-            let idle = |session: &Session| session.relation == Relation::Idle;
-            if self.peer(peer).up().is_some_and(idle) {
-                self.disconnect(peer, "what kept us apart may have changed", true);
+            if self.peer(peer).up().is_some_and(|session| self.is_outdated(peer, session)) {
+                self.disconnect(peer, "what we are to each other may have changed", true);
             }
         }
+    }
+
+    fn is_outdated(&self, peer: Slot, session: &Session) -> bool {
+        let (goal, driver, follower) = match session.relation {
+            Relation::Idle => return true,
+            Relation::Mirror => return false,
+            Relation::Driver(goal) => (goal, self.slot, peer),
+            Relation::Follower(goal) => (goal, peer, self.slot),
+        };
+        let members = self.configuration.in_sync;
+        let fits = members.contains(follower) == (goal != Goal::Resync);
+        let verdict = session.verdict().filter(|_| !matches!(goal, Goal::Verify { .. }));
+        let drives = verdict.is_none_or(|verdict| self.driver_of(peer, verdict) == Some(driver));
+        !(members.contains(driver) && fits && drives)
     }
 
     /// Frames that have waited for a configuration go on.

@@ -351,7 +351,7 @@ impl Node {
         if matches!(self.role, Role::Waiting) && self.is_member() {
             self.resume();
         }
-        self.restart_idle();
+        self.renew_sessions();
         self.unblock();
     }
 

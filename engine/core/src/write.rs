@@ -164,7 +164,6 @@ impl Node {
     pub(crate) fn local_leg_done(&mut self, id: OperationId, result: Result<(), DiskError>) {
         let others = !self.other_members().is_empty() || self.is_admitting_any();
         let me = self.slot;
-        let span = self.operations.get(id).span;
         let legs = self.legs_mut(id);
         legs.local = false;
         match result {
@@ -172,12 +171,7 @@ impl Node {
             // The leg stays open: no answer leaves until a configuration without this disk is
             // committed.
             Err(_) if others && legs.awaiting.contains(me) => self.fail_disk(),
-            Err(error) => {
-                legs.awaiting = legs.awaiting.without(me);
-                legs.result = Err(request_error(error));
-                // Those who have done it, targets of a resync, differ from us now.
-                self.mark_absent(span, NodeSet::EMPTY);
-            }
+            Err(error) => self.own_leg_failed(id, request_error(error)),
         }
         self.write_settle(id);
     }
@@ -267,6 +261,33 @@ impl Node {
     /// Writes no longer wait for replicas outside this set.
     pub(crate) fn await_only(&mut self, present: NodeSet) {
         self.for_each_running(|legs| legs.awaiting = legs.awaiting.intersection(present));
+    }
+
+    /// With no other member left, what the local disk has not done will never be: the client is told so.
+    pub(crate) fn give_up_own_legs(&mut self) {
+        let others = !self.other_members().is_empty() || self.is_admitting_any();
+        if self.disk_usable() || !self.is_member() || others {
+            return;
+        }
+        let running: Vec<OperationId> = self.by_sequence.iter().flatten().copied().collect();
+        for id in running {
+            let legs = self.legs(id);
+            if legs.is_some_and(|legs| legs.awaiting.contains(self.slot) && !legs.local) {
+                self.own_leg_failed(id, RequestError::Io);
+                self.write_settle(id);
+            }
+        }
+        self.barrier_fails_here();
+    }
+
+    /// The local disk has not done its part, and nothing can be done about it.
+    fn own_leg_failed(&mut self, id: OperationId, error: RequestError) {
+        let (me, span) = (self.slot, self.operations.get(id).span);
+        let legs = self.legs_mut(id);
+        legs.awaiting = legs.awaiting.without(me);
+        legs.result = Err(error);
+        // Those who have done it, targets of a resync, differ from us now.
+        self.mark_absent(span, NodeSet::EMPTY);
     }
 
     /// Writes no longer trail to a target.

@@ -271,17 +271,19 @@ fn latest(mine: &Party, theirs: &Party, lineage: Lineage) -> Option<Side> {
         !mine.identity.configuration.in_sync.contains(theirs.slot) || theirs.follows(mine);
     let chosen = chosen(mine, theirs);
     match (lineage, order(mine, theirs)) {
+        (Lineage::MineLost, _) => Some(Side::Remote),
+        (Lineage::TheirsLost, _) => Some(Side::Local),
+        (Lineage::Unrelated | Lineage::BothLost, _) => None,
+        // A side that was given up may have taken a configuration that is not of its data's history.
+        _ if chosen.is_some() => chosen,
         (Lineage::Same, Order::Equal | Order::MineLater) => Some(Side::Local),
         (Lineage::Same, Order::TheirsLater) => Some(Side::Remote),
         (Lineage::Behind, Order::MineLater) => Some(Side::Local).filter(|_| tells_theirs),
         (Lineage::Behind, Order::Equal | Order::TheirsLater) => Some(Side::Remote),
         (Lineage::Ahead, Order::TheirsLater) => Some(Side::Remote).filter(|_| tells_mine),
         (Lineage::Ahead, Order::Equal | Order::MineLater) => Some(Side::Local),
-        (Lineage::Same | Lineage::Behind | Lineage::Ahead, Order::Conflict) => chosen,
-        (Lineage::MineLost, _) => Some(Side::Remote),
-        (Lineage::TheirsLost, _) => Some(Side::Local),
-        (Lineage::Diverged | Lineage::Unknown, _) => chosen,
-        (Lineage::Unrelated | Lineage::BothLost, _) => None,
+        (Lineage::Same | Lineage::Behind | Lineage::Ahead, Order::Conflict) => None,
+        (Lineage::Diverged | Lineage::Unknown, _) => None,
     }
 }
 

@@ -136,10 +136,14 @@ impl World {
             .collect();
         let remaining: Vec<usize> = self.hosts_of(next.in_sync).collect();
         let here = self.lineage_of(host);
-        // Who has gone on in a history of his own has marked that himself.
+        // Who has gone on in a history of his own, or follows another's, has marked that himself.
+        let follows = |at: usize| {
+            let configuration = self.hosts[at].meta.superblock().configuration;
+            self.lineages.of(configuration.generation)
+        };
         for dropped in dropped
             .into_iter()
-            .filter(|at| self.lineage_of(*at) == here)
+            .filter(|at| self.lineage_of(*at) == here && follows(*at) == Some(here))
             .collect::<Vec<_>>()
         {
             for remaining in &remaining {

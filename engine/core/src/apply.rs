@@ -79,16 +79,17 @@ impl Node {
 
     pub(crate) fn apply_done(&mut self, id: OperationId, result: Result<(), DiskError>) {
         let fault = result.err().map(fault_of);
+        // The sender hears of the write, and why, before it hears of the disk.
+        self.apply_ended(id, fault);
         if fault.is_some() {
             self.fail_disk();
         }
-        self.apply_ended(id, fault);
     }
 
     /// The activity log has no place for an applied write, and will have none.
     pub(crate) fn apply_unlogged(&mut self, id: OperationId, error: DiskError) {
-        self.fail_disk();
         self.apply_ended(id, Some(fault_of(error)));
+        self.fail_disk();
     }
 
     /// What a peer had sent and the local disk has not been given will never be: its session is over, and by

@@ -257,10 +257,11 @@ const ROWS: &[Row] = &[
         |f| f.lineage == Lineage::Behind && f.mine.member,
         idle,
     ),
-    // It has missed what the other's marks say, and what only it has was never acknowledged.
+    // It has missed what the other's marks say, and what only it has was never acknowledged. So has one of the
+    // same generation that has left the set or was never admitted.
     row(
         "behind",
-        |f| f.lineage == Lineage::Behind && can_feed(f),
+        |f| matches!(f.lineage, Lineage::Behind | Lineage::Same) && can_feed(f),
         copy_marked,
     ),
     // Half a copy is no copy: the primary drops it, and then its resync goes on.
@@ -301,12 +302,6 @@ const ROWS: &[Row] = &[
     ),
     // Members without a mark on either side have all that was acknowledged, and nothing else.
     row("in-sync", members, |_| Verdict::InSync),
-    // Of the same generation, but it has left the set or was never admitted.
-    row(
-        "outside",
-        |f| f.lineage == Lineage::Same && can_feed(f),
-        copy_marked,
-    ),
     // A third replica serves and brings both up to date; two sources would undo each other's work.
     row(
         "resynced-by-primary",

@@ -176,7 +176,11 @@ impl Node {
     /// a replica walks, or is to walk, whose place that is no more.
     pub(crate) fn renew_sessions(&mut self) {
         for peer in self.others.iter() {
-            if self.peer(peer).up().is_some_and(|session| self.is_outdated(peer, session)) {
+            if self
+                .peer(peer)
+                .up()
+                .is_some_and(|session| self.is_outdated(peer, session))
+            {
                 self.disconnect(peer, "what we are to each other may have changed", true);
             }
         }
@@ -191,7 +195,9 @@ impl Node {
         };
         let members = self.configuration.in_sync;
         let fits = members.contains(follower) == (goal != Goal::Resync);
-        let verdict = session.verdict().filter(|_| !matches!(goal, Goal::Verify { .. }));
+        let verdict = session
+            .verdict()
+            .filter(|_| !matches!(goal, Goal::Verify { .. }));
         let drives = verdict.is_none_or(|verdict| self.driver_of(peer, verdict) == Some(driver));
         !(members.contains(driver) && fits && drives)
     }

@@ -112,7 +112,6 @@ const ROWS: &[&str] = &[
     "equalise",
     "equalise-by-slot",
     "in-sync",
-    "outside",
     "resynced-by-primary",
     "source-suspect",
     "no-member",

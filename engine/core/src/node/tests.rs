@@ -294,3 +294,64 @@ fn three_copies_survive_the_primary_and_take_it_back() {
     world.assert_protected();
     assert_eq!(world.machines[2].blocks[&2], 7);
 }
+
+#[test]
+fn a_grow_that_reached_one_replica_is_finished_later() {
+    let mut world = World::new(2);
+    let grow = Command::Grow {
+        size_bytes: SIZE + BLOCK_BYTES,
+    };
+    assert_eq!(world.command(1, grow), Ok(Answer::Done));
+    world.crash(1);
+    world.start(1);
+    world.settle();
+    assert!(world.machines[0].rows().contains(&"other-size"));
+    assert_eq!(world.command(0, grow), Ok(Answer::Done));
+    world.settle();
+    world.assert_protected();
+    let request = world.write(0, SIZE / BLOCK_BYTES, 1, 4);
+    world.settle();
+    assert_eq!(world.replied(0, request), Some(Ok(())));
+    assert_eq!(world.machines[1].blocks[&(SIZE / BLOCK_BYTES)], 4);
+}
+
+#[test]
+fn who_was_given_up_follows_one_of_two_rivals() {
+    let mut world = World::new(3);
+    for (one, other) in [(0, 1), (0, 2), (1, 2)] {
+        world.partition(one, other);
+    }
+    world.settle();
+    for index in [1, 2] {
+        let promoted = world.command(index, Command::Promote { force: true });
+        assert_eq!(promoted, Ok(Answer::Done));
+    }
+    (0..3).for_each(|index| {
+        world.write(index, 1, 1, 10 + index as u64);
+    });
+    world.settle();
+    world.heal();
+    world.settle();
+    for index in 0..3 {
+        let discarded = world.command(index, Command::Discard { slot: slot(2) });
+        assert_eq!(discarded, Ok(Answer::Done));
+    }
+    world.settle();
+    let follows = world.machines[2].superblock.configuration.primary;
+    let follows = follows.expect("somebody serves").index();
+    assert_ne!(follows, 2);
+    assert_eq!(world.machines[2].blocks[&1], 10 + follows as u64);
+}
+
+#[test]
+fn a_secondary_without_power_for_a_moment_is_the_better_copy_once_it_has_promised() {
+    let mut world = World::new(2);
+    world.power_cut(1);
+    world.settle();
+    world.write(0, 1, 1, 1);
+    world.settle();
+    world.start(1);
+    world.settle();
+    world.assert_protected();
+    assert!(!world.machines[1].superblock.suspect, "it was made equal");
+}

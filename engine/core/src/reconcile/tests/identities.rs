@@ -361,7 +361,7 @@ fn third_replica_brings_both_up_to_date() {
     for identity in [&mut pair.0, &mut pair.1] {
         identity.configuration = configuration(3, 1, None, &[0]);
     }
-    expect(&pair, "outside", FROM_ZERO, None);
+    expect(&pair, "behind", FROM_ZERO, None);
     pair.0.disk_state = DiskState::Inconsistent;
     expect(&pair, "inconsistent-member", Verdict::Idle, None);
 }
@@ -436,4 +436,30 @@ proptest! {
         }
         prop_assert!(adopt.is_none() || zero.configuration != one.configuration);
     }
+}
+
+/// Zero has handed the volume to one, who has not heard of it and was promoted by force since: nothing was ever
+/// acknowledged under the handover.
+#[test]
+fn handover_that_never_was_in_force_is_no_fork() {
+    let mut pair = pair();
+    pair.0.configuration = configuration(2, 2, Some(1), &[1]);
+    pair.0.disk_state = DiskState::Inconsistent;
+    advance(&mut pair.1, configuration(2, 3, Some(1), &[1]));
+    let from_one = Verdict::Resync {
+        source: Side::Remote,
+        scope: Scope::Marked,
+    };
+    expect(&pair, "behind", from_one, Some(Side::Local));
+}
+
+/// One was given up and has taken a rival's configuration, which is none of zero's business.
+#[test]
+fn who_was_given_up_leads_nobody() {
+    let mut pair = pair();
+    pair.1.discarded = true;
+    pair.1.disk_state = DiskState::Inconsistent;
+    pair.1.configuration = configuration(9, 4, Some(2), &[0, 2]);
+    let found = outcome(&pair.0, &pair.1);
+    assert_ne!(found.adopt, Some(Side::Local));
 }

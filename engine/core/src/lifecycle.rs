@@ -309,11 +309,9 @@ impl Node {
         };
         match self.role {
             Role::Primary if !self.is_member() => self.begin_handover(Some(member), None),
-            Role::Waiting if matches!(self.change, Change::None) => {
-                // Only who knows of nothing later may say who serves next.
-                if self.agrees(member) {
-                    self.give_up_waiting(member);
-                }
+            // Only who knows of nothing later may say who serves next.
+            Role::Waiting if matches!(self.change, Change::None) && self.agrees(member) => {
+                self.give_up_waiting(member);
             }
             _ => {}
         }
@@ -371,7 +369,8 @@ impl Node {
     }
 
     fn handover_advance(&mut self) {
-        if !self.is_member() && !(self.doomed.is_empty() && self.blocked.is_empty()) {
+        let stuck = !self.doomed.is_empty() || !self.blocked.is_empty();
+        if !self.is_member() && stuck {
             // A member has gone that only the next primary can drop, or members are unequal that only the next
             // can make equal: what waits for that is given up, to be asked for again there.
             self.abandon_requests(RequestError::NotPrimary);

@@ -206,10 +206,12 @@ enum Order {
     TheirsLater,
     /// They are of different histories, or one history has forked.
     Conflict,
+    /// A side knows its configuration by hearsay, and nobody here can tell what it descends from.
+    Unknown,
 }
 
 /// Orders the two sides' configurations: by history where one side's data descends from the other's
-/// configuration, and by epoch where history does not tell.
+/// configuration, and by epoch within one generation.
 fn order(mine: &Party, theirs: &Party) -> Order {
     let (ours, other) = (mine.identity.configuration, theirs.identity.configuration);
     match (mine.is_void(theirs), theirs.is_void(mine)) {
@@ -220,7 +222,11 @@ fn order(mine: &Party, theirs: &Party) -> Order {
     let same = ours.generation == other.generation;
     let past = (!same && theirs.descends_from(ours.generation))
         .cmp(&(!same && mine.descends_from(other.generation)));
-    match past.then(other.epoch.cmp(&ours.epoch)) {
+    let within = other.epoch.cmp(&ours.epoch);
+    if past == Ordering::Equal && !same && within != Ordering::Equal {
+        return Order::Unknown;
+    }
+    match past.then(within) {
         Ordering::Greater => Order::TheirsLater,
         Ordering::Less => Order::MineLater,
         Ordering::Equal if ours == other => Order::Equal,
@@ -282,7 +288,7 @@ fn latest(mine: &Party, theirs: &Party, lineage: Lineage) -> Option<Side> {
         (Lineage::Behind, Order::Equal | Order::TheirsLater) => Some(Side::Remote),
         (Lineage::Ahead, Order::TheirsLater) => Some(Side::Remote).filter(|_| tells_mine),
         (Lineage::Ahead, Order::Equal | Order::MineLater) => Some(Side::Local),
-        (Lineage::Same | Lineage::Behind | Lineage::Ahead, Order::Conflict) => None,
+        (_, Order::Conflict | Order::Unknown) => None,
         (Lineage::Diverged | Lineage::Unknown, _) => None,
     }
 }

@@ -105,7 +105,14 @@ impl Node {
             self.superblock.history = heard.history.clone();
             self.superblock.history_complete = heard.history_complete;
         } else if behind {
-            // The peer itself has left the set: it knows the configuration, and its data is not of it.
+            // The peer itself has left the set: it knows the configuration, and its data is not of it. If it was
+            // the peer that made it, its data's generations lie between.
+            let alone = self.others == NodeSet::only(peer) && next.primary == Some(self.slot);
+            if next.primary == Some(peer) || alone {
+                self.superblock.data_generation = heard.data_generation;
+                self.superblock.history = heard.history.clone();
+                self.superblock.history_complete = heard.history_complete;
+            }
             self.superblock.advance(next.generation);
         }
         if member && !before.in_sync.contains(self.slot) {

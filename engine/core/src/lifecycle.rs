@@ -76,8 +76,11 @@ impl Node {
                 self.begin_promotion(Some(members), force, Some(id));
             }
             Ok(None) => {
-                let coordinator = self.configuration.in_sync.first();
-                if let Some(peer) = coordinator.filter(|slot| *slot != self.slot) {
+                let Configuration {
+                    primary, in_sync, ..
+                } = self.configuration;
+                let decides = primary.or(in_sync.first());
+                if let Some(peer) = decides.filter(|slot| *slot != self.slot) {
                     self.swapping = Some(id);
                     self.send(peer, Frame::HandoverRequest, None);
                 } else {

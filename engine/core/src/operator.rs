@@ -91,6 +91,7 @@ impl Node {
             // Nothing of our history counts: every block is compared.
             self.superblock.data_generation = Generation::NONE;
             self.superblock.history.clear();
+            self.superblock.history_complete = false;
             self.superblock.disk_state = DiskState::Inconsistent;
         }
         for slot in others {
@@ -117,9 +118,15 @@ impl Node {
             }
             return self.answer(id, Ok(Answer::Done));
         }
-        let split = self.peers.iter().flatten().any(|peer| peer.split_brain);
-        if !split {
+        let rivals = || self.peers.iter().flatten().filter(|peer| peer.split_brain);
+        if rivals().next().is_none() {
             return self.refuse_command(id, "there is no split brain to resolve");
+        }
+        let complete = |state| matches!(state, Some(DiskState::UpToDate | DiskState::Outdated));
+        if !rivals().any(|rival| complete(rival.disk_state)) {
+            let text =
+                "the other side has no complete copy: without this one nothing would be left";
+            return self.answer(id, Err(Refusal::ProtectsData(text.into())));
         }
         self.supersede("its side of a split brain was given up");
         self.superblock.discarded = true;

@@ -235,15 +235,11 @@ const ROWS: &[Row] = &[
     ),
     // Two configurations claim to be the latest of one history.
     row("forked", |f| f.conflict, |_| Verdict::SplitBrain),
-    // A history that was cut off proves nothing, neither for nor against.
+    // A history that was cut off proves nothing, neither for nor against: an operator has to choose.
     row(
         "history-too-short",
         |f| f.lineage == Lineage::Unknown,
-        |_| {
-            Verdict::Refuse(
-                "history does not reach back to a common past: resync --full or resolve",
-            )
-        },
+        |_| Verdict::SplitBrain,
     ),
     // Complete histories without a common past: these never were replicas of each other.
     row(

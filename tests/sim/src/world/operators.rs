@@ -84,6 +84,7 @@ impl World {
                 self.stopped(host);
                 self.start_later(host, 500 * MILLISECOND);
             }
+            Command::Discard { .. } if result.is_err() => self.operators.kept = None,
             Command::Grow { .. } => self.grown(host, result.is_ok()),
             Command::Promote { force: true } => {
                 let forced = (host, Command::Promote { force: true });

@@ -324,8 +324,7 @@ fn history_that_does_not_reach_back_proves_nothing() {
     let unrelated = Verdict::Refuse("its data has no common past with ours");
     expect(&pair, "unrelated", unrelated, None);
     pair.1.history_complete = false;
-    let short = "history does not reach back to a common past: resync --full or resolve";
-    expect(&pair, "history-too-short", Verdict::Refuse(short), None);
+    expect(&pair, "history-too-short", Verdict::SplitBrain, None);
     pair.1.discarded = true;
     let scope = Scope::Full("the histories do not reach back to where the two parted");
     let full = Verdict::Resync {

@@ -428,7 +428,7 @@ impl Node {
 
     /// Whether every other member is connected and none can make this one good: each may have lost writes as
     /// well, or has no copy that could be used.
-    fn is_best(&self) -> bool {
+    pub(crate) fn is_best(&self) -> bool {
         self.other_members().iter().all(|member| {
             let session = self.peer(member).up();
             let idle = session.is_some_and(|session| session.relation == Relation::Idle);

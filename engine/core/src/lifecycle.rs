@@ -128,7 +128,7 @@ impl Node {
                 "this replica is not in sync: promoting it (--force) would lose writes".into(),
             );
         }
-        if self.superblock.suspect {
+        if self.superblock.suspect && !self.is_best() {
             return protects("it may have lost writes in a power cut (--force overrides)".into());
         }
         if let Some(away) = others.difference(reached).first() {

@@ -359,11 +359,14 @@ impl Node {
         let superblock = &mut self.superblock;
         let suspect = std::mem::take(&mut superblock.suspect);
         let crashed = std::mem::take(&mut superblock.crashed_primary);
-        if suspect {
-            self.notice(Notice::Suspect(false));
-        }
         if suspect || crashed {
             self.persist(Then::Nothing);
+        }
+        if suspect {
+            self.notice(Notice::Suspect(false));
+            // Others have kept away from us, or are about to.
+            self.renew_sessions();
+            self.restart_handshakes();
         }
     }
 

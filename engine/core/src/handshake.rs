@@ -409,8 +409,8 @@ impl Node {
         let confirms = match relation {
             Relation::Mirror => true,
             Relation::Driver(Goal::Equalise { .. }) => !heard.suspect,
-            // An operator has given its side up, and with it all that it may know of later.
-            Relation::Idle => self.agrees(peer) || heard.discarded && !self.superblock.discarded,
+            // Who was given up has been so with all that it may know of later.
+            Relation::Idle => self.agrees(peer) || self.has_given_up(peer),
             _ => false,
         };
         if !members || !confirms {
@@ -426,13 +426,27 @@ impl Node {
         self.resume();
     }
 
+    /// Whether an operator has given the connected peer's side up: it serves nobody and decides nothing.
+    pub(crate) fn has_given_up(&self, peer: Slot) -> bool {
+        let state = self.peers[peer.index()].as_ref();
+        let heard = state.and_then(|state| state.up()?.heard.as_ref());
+        heard.is_some_and(|heard| heard.discarded) && !self.superblock.discarded
+    }
+
     /// Whether every other member is connected and none can make this one good: each may have lost writes as
     /// well, or has no copy that could be used.
     pub(crate) fn is_best(&self) -> bool {
         self.other_members().iter().all(|member| {
-            let session = self.peer(member).up();
-            let idle = session.is_some_and(|session| session.relation == Relation::Idle);
-            idle || self.heard_suspect(member)
+            let idle = self
+                .peer(member)
+                .up()
+                .filter(|session| session.relation == Relation::Idle);
+            let useless = idle
+                .and_then(|session| session.heard.as_ref())
+                .is_some_and(|heard| {
+                    !matches!(heard.disk_state, DiskState::UpToDate | DiskState::Outdated)
+                });
+            useless || self.has_given_up(member) || self.heard_suspect(member)
         })
     }
 }

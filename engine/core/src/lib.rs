@@ -3,7 +3,7 @@
 //! [`event`] is the whole contract with the shell that drives it. Inside, [`node`] dispatches; a
 //! client's request goes through `request` and `write` or `flush`, a peer's through `apply`; `session`
 //! and `handshake` join two replicas by the table in [`reconcile`]; `walk` and `chunk` make them equal,
-//! `follow` is the other side of that; `configuration` and `lifecycle` decide who serves.
+//! `follow` is the other side of that; `configuration`, `lifecycle` and `stop` decide who serves.
 #![forbid(unsafe_code)]
 
 pub mod activity_log;
@@ -39,6 +39,7 @@ mod role;
 pub mod sequence;
 mod session;
 pub mod status;
+mod stop;
 pub mod time;
 mod walk;
 mod write;

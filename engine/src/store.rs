@@ -52,12 +52,6 @@ pub(crate) enum Metadata {
 }
 
 impl Store {
-    /// Lets another process open the replica: nothing is under way any more.
-    pub(crate) fn unlock(&self) {
-        files::unlock(&self.data);
-        files::unlock(&self.meta);
-    }
-
     /// Drives these files.
     pub(crate) fn new(shell: &mut Shell, data: File, meta: File) -> Store {
         let zeroes = memory::take(shell.ring.arena(), Pool::Metadata, SLOT_BYTES_MAX);

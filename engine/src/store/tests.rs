@@ -251,9 +251,9 @@ impl Bench {
         let replica = TestReplica::create(0, 2);
         let found = opened(&replica);
         let arena = memory::arena(4 << 20).expect("memory can be mapped");
-        let mut ring = Ring::new(arena).expect("io_uring works here");
-        let data = ring.file(found.data_direct);
-        let meta = ring.file(found.meta_direct);
+        let ring = Ring::new(arena).expect("io_uring works here");
+        let data = ring::File::from(found.data_direct);
+        let meta = ring::File::from(found.meta_direct);
         let mut shell = Shell {
             ring,
             buffers: Buffers::default(),

@@ -9,4 +9,5 @@ mod foreign;
 mod full_disk;
 mod metadata;
 mod split_brain;
+mod teardown;
 mod volumes;

@@ -51,6 +51,11 @@ impl<T, E: Into<io::Error>> At<T> for Result<T, E> {
     }
 }
 
+/// Whether a file system has just said that it cannot do this at all.
+pub(super) fn is_unsupported(errno: Errno) -> bool {
+    [Errno::OPNOTSUPP, Errno::NOSYS, Errno::NODEV].contains(&errno)
+}
+
 /// Opens a file for reading and writing.
 pub(super) fn open_plain(path: &Path) -> Result<File, OpenError> {
     let opened = OpenOptions::new().read(true).write(true).open(path);
@@ -147,7 +152,7 @@ pub(super) fn sync_directory(path: &Path) -> Result<(), OpenError> {
 }
 
 /// Pages in one replica's bitmap of a volume of this size.
-fn pages(size_bytes: u64) -> u32 {
+pub(super) fn pages(size_bytes: u64) -> u32 {
     let page_bytes = PAGE_CHUNKS as u64 * CHUNK_BYTES;
     u32::try_from(size_bytes.div_ceil(page_bytes)).unwrap_or(u32::MAX)
 }

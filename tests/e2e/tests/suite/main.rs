@@ -4,6 +4,7 @@
 mod client;
 mod crash;
 mod daemon;
+mod devices;
 mod failback;
 mod foreign;
 mod full_disk;

@@ -41,9 +41,7 @@ impl Store {
 fn serve_on_ring(socket: UnixStream) {
     let arena = Arena::new(&[1 << 20]).expect("an arena");
     let mut ring: Ring<()> = Ring::new(arena).expect("a ring");
-    let socket = ring
-        .socket(OwnedFd::from(socket))
-        .expect("the socket is taken");
+    let socket = ring::File::socket(OwnedFd::from(socket)).expect("the socket is taken");
     let mut store = Store::new();
     let receive = |buffer: Vec<u8>| Operation::Receive {
         socket: socket.clone(),

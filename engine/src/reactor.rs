@@ -69,9 +69,9 @@ impl Reactor {
         events: Box<dyn Fn(VolumeEvent) + Send>,
     ) -> Result<Reactor, SetupError> {
         let arena = memory::arena(options.arena_bytes)?;
-        let mut ring = Ring::new(arena)?;
-        let data = ring.file(found.data_direct);
-        let meta = ring.file(found.meta_direct);
+        let ring = Ring::new(arena)?;
+        let data = File::from(found.data_direct);
+        let meta = File::from(found.meta_direct);
         let mailbox = Arc::new(Mailbox::new(ring.waker()));
         let mut shell = Shell {
             ring,
@@ -121,11 +121,7 @@ impl Reactor {
             self.spin.wait(&mut self.shell, timeout)?;
             self.look_around();
         }
-        self.linger()?;
-        if self.node.is_at_rest() {
-            self.store.unlock();
-        }
-        Ok(())
+        self.linger()
     }
 
     /// Until when there is nothing to do by itself.
@@ -320,7 +316,7 @@ impl Reactor {
             } => {
                 // A client that comes while nothing is served is turned away, so that it asks
                 // elsewhere.
-                if let (Ok(()), Some(socket)) = (self.node.serving(), self.socket(socket)) {
+                if let (Ok(()), Some(socket)) = (self.node.serving(), Self::socket(socket)) {
                     self.clients
                         .attach(&mut self.shell, socket, received, session);
                 }
@@ -353,7 +349,7 @@ impl Reactor {
 
     fn attach_peer(&mut self, peer: Slot, session: SessionId, socket: OwnedFd, received: Vec<u8>) {
         let retry = true;
-        match self.socket(socket) {
+        match Self::socket(socket) {
             Some(socket) => {
                 self.transport
                     .attach(&mut self.shell, peer, session, socket, received);
@@ -367,11 +363,10 @@ impl Reactor {
     }
 
     /// Takes a socket over.
-    fn socket(&mut self, socket: OwnedFd) -> Option<File> {
+    fn socket(socket: OwnedFd) -> Option<File> {
         // Frames and replies leave in whole batches; a unix socket does not know what this means.
         let _ = rustix::net::sockopt::set_tcp_nodelay(&socket, true);
-        let taken = self.shell.ring.socket(socket);
-        taken
+        File::socket(socket)
             .inspect_err(|error| tracing::warn!("a socket cannot be used: {error}"))
             .ok()
     }

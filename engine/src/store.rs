@@ -21,6 +21,7 @@ mod create;
 mod files;
 mod holes;
 mod open;
+mod space;
 #[cfg(test)]
 mod tests;
 
@@ -52,12 +53,6 @@ pub(crate) enum Metadata {
 }
 
 impl Store {
-    /// Lets another process open the replica: nothing is under way any more.
-    pub(crate) fn unlock(&self) {
-        files::unlock(&self.data);
-        files::unlock(&self.meta);
-    }
-
     /// Drives these files.
     pub(crate) fn new(shell: &mut Shell, data: File, meta: File) -> Store {
         let zeroes = memory::take(shell.ring.arena(), Pool::Metadata, SLOT_BYTES_MAX);
@@ -264,11 +259,7 @@ impl Store {
 }
 
 fn is_unsupported(error: &io::Error) -> bool {
-    let refusals = [Errno::OPNOTSUPP, Errno::NOSYS, Errno::NODEV];
-    let number = error.raw_os_error();
-    refusals
-        .into_iter()
-        .any(|refusal| number == Some(refusal.raw_os_error()))
+    Errno::from_io_error(error).is_some_and(files::is_unsupported)
 }
 
 /// What the core makes of an error.

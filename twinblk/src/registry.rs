@@ -79,17 +79,24 @@ impl Registry {
     pub(crate) fn put(&self, record: &Record) -> Result<(), Failure> {
         let folder = self.volume_folder(&record.name);
         files::make_folder(&folder)?;
-        files::replace_json(&folder.join("replica.json"), record)
+        files::replace_json(&folder.join("replica.json"), record).inspect_err(|_| {
+            // It is not empty if there was something to remember before.
+            let _ = std::fs::remove_dir(&folder);
+        })
     }
 
     /// Removes a replica: its metadata, its data unless that is kept, and what is remembered of it. May be
     /// called again for one that a crash has left half removed.
     pub(crate) fn remove(&self, record: &Record, keep_data: bool) -> Result<(), Failure> {
-        let removing = Record {
-            phase: Phase::Removing { keep_data },
-            ..record.clone()
-        };
-        self.put(&removing)?;
+        // What was only prepared is removed again after a crash without being told so, and must go on a full
+        // disk too.
+        if keep_data || !matches!(record.phase, Phase::Prepared { .. }) {
+            let removing = Record {
+                phase: Phase::Removing { keep_data },
+                ..record.clone()
+            };
+            self.put(&removing)?;
+        }
         let paths = self.paths(record);
         files::remove(&paths.meta)?;
         // A block device stays what it is; only a file of ours goes.

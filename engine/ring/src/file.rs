@@ -1,60 +1,47 @@
 //! Files and sockets as the ring knows them.
 
-use std::cell::RefCell;
+use rustix::fs::{OFlags, fcntl_getfl, fcntl_setfl};
+use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::rc::Rc;
 
-/// Places of a ring's file table that have been given up since it last looked.
-pub(crate) type Released = Rc<RefCell<Vec<u32>>>;
-
-/// A file or socket, registered with the ring where it had room. Clones share it; it is closed when
-/// the last clone, those of operations in flight included, has gone.
+/// A file, block device or socket. Clones share it; it is closed when the last clone, those of operations
+/// in flight included, has gone.
+///
+/// It is not registered with the ring, though that would spare each operation two atomic additions: when a
+/// process is killed, what is registered stays open until a worker of the kernel has torn the whole ring
+/// down, behind every operation of a disk that may hang, and is closed by another that closes the files of
+/// all killed processes one after the other. Clients would wait for the end of their connections, and
+/// removed files be freed where everybody waits for that. What is not registered is held by no more than
+/// the operations that use it.
 #[derive(Clone, Debug)]
 pub struct File {
-    shared: Rc<Shared>,
+    descriptor: Rc<OwnedFd>,
 }
 
-#[derive(Debug)]
-struct Shared {
-    descriptor: OwnedFd,
-    registration: Option<Registration>,
-}
-
-#[derive(Debug)]
-struct Registration {
-    index: u32,
-    released: Released,
-}
-
-impl Drop for Registration {
-    fn drop(&mut self) {
-        self.released.borrow_mut().push(self.index);
+/// Takes a file or a block device over.
+impl From<OwnedFd> for File {
+    fn from(descriptor: OwnedFd) -> File {
+        File {
+            descriptor: Rc::new(descriptor),
+        }
     }
 }
 
 impl File {
-    pub(crate) fn new(descriptor: OwnedFd, registered: Option<(u32, &Released)>) -> File {
-        let registration = registered.map(|(index, released)| Registration {
-            index,
-            released: Rc::clone(released),
-        });
-        File {
-            shared: Rc::new(Shared {
-                descriptor,
-                registration,
-            }),
+    /// Takes a socket over. It is made a blocking one, since a ring waits by itself.
+    pub fn socket(descriptor: OwnedFd) -> io::Result<File> {
+        let flags = fcntl_getfl(&descriptor)?;
+        let blocking = flags.difference(OFlags::NONBLOCK);
+        if flags != blocking {
+            fcntl_setfl(&descriptor, blocking)?;
         }
-    }
-
-    /// Its place in the file table of the ring that counts its releases there.
-    pub(crate) fn registration(&self, released: &Released) -> Option<u32> {
-        let registration = self.shared.registration.as_ref()?;
-        Rc::ptr_eq(&registration.released, released).then_some(registration.index)
+        Ok(File::from(descriptor))
     }
 
     /// The descriptor's number.
     pub(crate) fn number(&self) -> i32 {
-        self.shared.descriptor.as_raw_fd()
+        self.descriptor.as_raw_fd()
     }
 
     /// Ends a socket's receiving, sending or both: operations in flight on it end too. On anything
@@ -66,6 +53,6 @@ impl File {
 
 impl AsFd for File {
     fn as_fd(&self) -> BorrowedFd<'_> {
-        self.shared.descriptor.as_fd()
+        self.descriptor.as_fd()
     }
 }

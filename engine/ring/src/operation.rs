@@ -2,8 +2,8 @@
 
 use crate::arena::{Arena, OwnedSlot, SharedSlot};
 use crate::batch::SendBatch;
-use crate::file::{File, Released};
-use io_uring::squeue::{Entry, Flags};
+use crate::file::File;
+use io_uring::squeue::Entry;
 use io_uring::{opcode, types};
 use std::io;
 use std::ops::Range;
@@ -176,16 +176,8 @@ impl Operation {
     /// The submission for what is left after `done` bytes. It refers to memory of the operation,
     /// which must stay untouched until the completion. `arena`: the one whose slots the kernel
     /// knows, if any.
-    pub(crate) fn entry(&mut self, done: usize, arena: Option<&Arena>, files: &Released) -> Entry {
-        match self.file().registration(files) {
-            Some(place) => self
-                .entry_on(types::Fd(place.cast_signed()), done, arena)
-                .flags(Flags::FIXED_FILE),
-            None => self.entry_on(types::Fd(self.file().number()), done, arena),
-        }
-    }
-
-    fn entry_on(&mut self, fd: types::Fd, done: usize, arena: Option<&Arena>) -> Entry {
+    pub(crate) fn entry(&mut self, done: usize, arena: Option<&Arena>) -> Entry {
+        let fd = types::Fd(self.file().number());
         match self {
             Operation::Read {
                 offset,

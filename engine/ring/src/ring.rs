@@ -1,7 +1,6 @@
 //! The ring: submissions in, completions out, nothing in flight left behind.
 
 use crate::arena::Arena;
-use crate::file::{File, Released};
 use crate::operation::{Done, Operation, OperationKey, Progress};
 use crate::setup::{self, IN_FLIGHT_MAX, SetupError};
 use crate::slab::{InFlight, Slab};
@@ -12,8 +11,6 @@ use io_uring::{IoUring, opcode, types};
 use std::collections::VecDeque;
 use std::io;
 use std::mem::ManuallyDrop;
-use std::os::fd::{AsRawFd, OwnedFd};
-use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 #[cfg(test)]
@@ -45,9 +42,6 @@ pub struct Ring<T> {
     uring: ManuallyDrop<IoUring>,
     arena: Arena,
     arena_registered: bool,
-    /// Places of the table of registered files that no [`File`] has.
-    vacant_files: Vec<u32>,
-    released_files: Released,
     operations: ManuallyDrop<Slab<T>>,
     /// The ring's own submissions: the wake-up's read and cancellations.
     own: VecDeque<Entry>,
@@ -68,13 +62,10 @@ impl<T> Ring<T> {
     pub fn new(arena: Arena) -> Result<Ring<T>, SetupError> {
         let uring = setup::build()?;
         let arena_registered = setup::register_arena(&uring, &arena);
-        let files = setup::register_files(&uring);
         let mut ring = Ring {
             uring: ManuallyDrop::new(uring),
             arena,
             arena_registered,
-            vacant_files: (0..files).rev().collect(),
-            released_files: Rc::default(),
             operations: ManuallyDrop::new(Slab::new()),
             own: VecDeque::new(),
             ready: VecDeque::new(),
@@ -102,28 +93,6 @@ impl<T> Ring<T> {
     /// What wakes this ring from other threads.
     pub fn waker(&self) -> Waker {
         self.waker.clone()
-    }
-
-    /// Takes a socket over. It is made a blocking one, since a ring waits by itself.
-    pub fn socket(&mut self, descriptor: OwnedFd) -> io::Result<File> {
-        let flags = rustix::fs::fcntl_getfl(&descriptor)?;
-        let blocking = flags.difference(rustix::fs::OFlags::NONBLOCK);
-        if flags != blocking {
-            rustix::fs::fcntl_setfl(&descriptor, blocking)?;
-        }
-        Ok(self.file(descriptor))
-    }
-
-    /// Takes a file or a block device over.
-    pub fn file(&mut self, descriptor: OwnedFd) -> File {
-        self.recycle_files();
-        let registered = self.vacant_files.pop().filter(|index| {
-            let place = [descriptor.as_raw_fd()];
-            let submitter = self.uring.submitter();
-            submitter.register_files_update(*index, &place).is_ok()
-        });
-        let registered = registered.map(|index| (index, &self.released_files));
-        File::new(descriptor, registered)
     }
 
     /// Takes an operation over; it leaves with the next [`Ring::turn`].
@@ -169,7 +138,6 @@ impl<T> Ring<T> {
     /// Hands everything over to the kernel, and waits for a completion or a wake-up, at most this
     /// long (`None`: for ever).
     pub fn turn(&mut self, timeout: Option<Duration>) -> io::Result<()> {
-        self.recycle_files();
         loop {
             self.fill();
             let room = self.owed < IN_FLIGHT_MAX;
@@ -262,9 +230,7 @@ impl<T> Ring<T> {
                     continue;
                 };
                 in_flight.submitted = true;
-                let entry = in_flight
-                    .operation
-                    .entry(in_flight.done, arena, &self.released_files);
+                let entry = in_flight.operation.entry(in_flight.done, arena);
                 entry.user_data(key.user_data())
             } else {
                 return;
@@ -308,18 +274,6 @@ impl<T> Ring<T> {
         let descriptor = types::Fd(self.waker.descriptor());
         let read = opcode::Read::new(descriptor, counter.cast(), WAKE_COUNTER_BYTES).build();
         self.own.push_back(read.user_data(WAKE));
-    }
-
-    /// Takes the places of files that have gone out of the kernel's table, which would keep them
-    /// open.
-    fn recycle_files(&mut self) {
-        let mut released = self.released_files.borrow_mut();
-        for index in released.drain(..) {
-            // Should this fail, which takes a broken table, the file stays open until the place is
-            // used again.
-            let _ = self.uring.submitter().register_files_update(index, &[-1]);
-            self.vacant_files.push(index);
-        }
     }
 
     /// Cancels all that is in flight and waits for it; whether it has all ended.

@@ -13,8 +13,6 @@ const SUBMISSIONS: u32 = 256;
 const COMPLETIONS: u32 = 4096;
 /// The most operations that the kernel has at once: the completion queue holds twice as many.
 pub(crate) const IN_FLIGHT_MAX: usize = COMPLETIONS as usize / 2;
-/// Places in the table of registered files.
-pub(crate) const FILES_MAX: u32 = 128;
 
 /// What kept a ring from being set up.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -136,12 +134,4 @@ pub(crate) fn register_arena(uring: &IoUring, arena: &Arena) -> bool {
         );
     }
     registered.is_ok()
-}
-
-/// Makes the table of registered files; how many places it has.
-pub(crate) fn register_files(uring: &IoUring) -> u32 {
-    match uring.submitter().register_files_sparse(FILES_MAX) {
-        Ok(()) => FILES_MAX,
-        Err(_) => 0,
-    }
 }

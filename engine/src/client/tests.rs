@@ -27,11 +27,7 @@ impl Bench {
 
     fn attach(&mut self) -> TestClient {
         let (ours, theirs) = UnixStream::pair().expect("sockets can be made");
-        let socket = self
-            .shell
-            .ring
-            .socket(theirs.into())
-            .expect("the ring takes it");
+        let socket = ring::File::socket(theirs.into()).expect("it is taken");
         let session = Box::<TestSession>::default();
         self.clients
             .attach(&mut self.shell, socket, Vec::new(), session);

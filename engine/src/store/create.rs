@@ -1,12 +1,11 @@
 //! Making, adopting and extending a replica's files, durably.
 
-use super::files::{
-    At, error, is_block_device, lock, meta_bytes, open_plain, refusal, size, sync_directory,
-};
-use super::open::{boot_id, growth_path};
+use super::files::{At, error, is_block_device, lock, open_plain, refusal, size, sync_directory};
+use super::open::{boot_id, growth_path, read_superblock};
+use super::space::reserve;
 use crate::config::{Creation, Paths};
 use crate::report::OpenError;
-use format::layout::{BITMAP_OFFSET, SUPERBLOCK_OFFSETS};
+use format::layout::SUPERBLOCK_OFFSETS;
 use format::superblock::Superblock;
 use format::types::{
     BLOCK_BYTES, Configuration, DiskState, Generation, NodeSet, REPLICAS_MAX, Slot,
@@ -94,12 +93,9 @@ pub(crate) fn extend(paths: &Paths, size_bytes: u64) -> Result<(), OpenError> {
         data.set_len(size_bytes).at(&paths.data, "extend it")?;
         data.sync_all().at(&paths.data, "sync it")?;
     }
-    let wanted = meta_bytes(size_bytes);
-    if size(&meta, &paths.meta)? < wanted {
-        meta.set_len(wanted).at(&paths.meta, "extend it")?;
-        meta.sync_all().at(&paths.meta, "sync it")?;
-    }
-    Ok(())
+    let (superblock, _) = read_superblock(&meta, &paths.meta)?;
+    reserve(&meta, &paths.meta, &superblock, size_bytes)?;
+    meta.sync_all().at(&paths.meta, "sync it")
 }
 
 fn check_size(path: &Path, size_bytes: u64) -> Result<(), OpenError> {
@@ -187,10 +183,7 @@ fn create_meta(path: &Path, superblock: &Superblock) -> Result<(), OpenError> {
 }
 
 fn write_meta(meta: &File, path: &Path, superblock: &Superblock) -> Result<(), OpenError> {
-    meta.set_len(meta_bytes(superblock.size_bytes))
-        .at(path, "extend it")?;
-    // A full disk must never keep the log or the superblock from being written.
-    fallocate(meta, FallocateFlags::empty(), 0, BITMAP_OFFSET).at(path, "reserve its space")?;
+    reserve(meta, path, superblock, superblock.size_bytes)?;
     for offset in SUPERBLOCK_OFFSETS {
         meta.write_all_at(&superblock.encode()[..], offset)
             .at(path, "write it")?;

@@ -4,6 +4,7 @@
 use super::files::{
     At, error, is_block_device, meta_bytes, open_direct, open_plain, page_at, refusal, size,
 };
+use super::space::reserve_later;
 use crate::config::Paths;
 use crate::report::OpenError;
 use format::Damage;
@@ -52,6 +53,7 @@ pub(crate) fn open(paths: &Paths) -> Result<Found, OpenError> {
     let hot_extents = read_log(&meta, superblock.log_instance);
     let (pages, damaged_pages) = read_pages(&meta, &paths.meta)?;
     mended.extend(repair(&meta, &paths.meta, &superblock, repairs)?);
+    reserve_later(&meta, &paths.meta, &superblock);
     if hot_extents.is_none() && !superblock.clean {
         mended.push("the activity log is damaged: everything will be compared".to_owned());
     }
@@ -89,7 +91,10 @@ fn open_meta(path: &Path) -> Result<File, OpenError> {
 }
 
 /// The newer good copy, and what is wrong with the other.
-fn read_superblock(meta: &File, path: &Path) -> Result<(Superblock, Repairs), OpenError> {
+pub(super) fn read_superblock(
+    meta: &File,
+    path: &Path,
+) -> Result<(Superblock, Repairs), OpenError> {
     let mut copies = [[0; BLOCK], [0; BLOCK]];
     for (copy, offset) in copies.iter_mut().zip(SUPERBLOCK_OFFSETS) {
         // What cannot be read, or is not there, stays zero, which is no superblock.
@@ -198,7 +203,7 @@ fn read_log(meta: &File, instance: u64) -> Option<Vec<u32>> {
 }
 
 /// For each copy of the superblock, what is wrong with it.
-type Repairs = [Option<Damage>; 2];
+pub(super) type Repairs = [Option<Damage>; 2];
 
 type Pages = (Vec<BitmapPage>, Vec<(Slot, u32)>);
 

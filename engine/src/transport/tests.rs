@@ -30,11 +30,7 @@ impl Bench {
 
     fn attach(&mut self, session: SessionId, received: Vec<u8>) -> UnixStream {
         let (ours, theirs) = UnixStream::pair().expect("sockets can be made");
-        let socket = self
-            .shell
-            .ring
-            .socket(ours.into())
-            .expect("the ring takes it");
+        let socket = ring::File::socket(ours.into()).expect("it is taken");
         self.transport
             .attach(&mut self.shell, slot(1), session, socket, received);
         let event = self.shell.events.pop_front();

@@ -4,9 +4,11 @@
 mod client;
 mod crash;
 mod daemon;
+mod devices;
 mod failback;
 mod foreign;
 mod full_disk;
 mod metadata;
 mod split_brain;
+mod teardown;
 mod volumes;

@@ -61,8 +61,14 @@ impl Node {
         let Work::Apply(apply) = &operation.work else {
             unreachable!("only applied writes")
         };
-        let (span, content, cause) = (operation.span, apply.content, apply.cause);
-        self.mark_absent(span, self.configuration.in_sync);
+        let (span, content, cause, peer) = (operation.span, apply.content, apply.cause, apply.peer);
+        let copied = !matches!(cause, Cause::Mirror { .. });
+        let have_it = match copied && self.is_member() {
+            // What one member copies to another to be equal the third has not been given.
+            true => NodeSet::only(peer),
+            false => self.configuration.in_sync,
+        };
+        self.mark_absent(span, have_it);
         let fua = match cause {
             Cause::Mirror { sequence, fua } => {
                 self.log.mark(span, sequence);

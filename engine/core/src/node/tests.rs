@@ -355,3 +355,24 @@ fn a_secondary_without_power_for_a_moment_is_the_better_copy_once_it_has_promise
     world.assert_protected();
     assert!(!world.machines[1].superblock.suspect, "it was made equal");
 }
+
+#[test]
+fn what_one_member_was_copied_the_third_is_given_too() {
+    let mut world = World::new(3);
+    world.write(0, 1, 1, 1);
+    world.run();
+    world.crash(0);
+    // What the primary had written and sent to nobody.
+    world.machines[0].blocks.insert(5, 99);
+    world.partition(0, 2);
+    world.start(0);
+    world.pass(400_000_000);
+    assert_eq!(world.machines[1].blocks[&5], 99, "it was made equal");
+    world.crash(0);
+    world.run();
+    let promoted = world.command(1, Command::Promote { force: true });
+    assert_eq!(promoted, Ok(Answer::Done));
+    world.settle();
+    assert_eq!(world.read(1, 5), Ok(99));
+    assert_eq!(world.machines[2].blocks[&5], 99);
+}

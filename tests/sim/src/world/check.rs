@@ -26,7 +26,7 @@ pub struct Checks {
     pub(crate) dark: BTreeSet<usize>,
     /// Whether a host's superblock called it suspect.
     pub(crate) suspects: BTreeMap<usize, bool>,
-    /// What each host has begun to write since a node last came to serve.
+    /// What each host was told to write since a node last came to serve.
     pub(crate) written: BTreeMap<usize, Vec<Blocks>>,
 }
 

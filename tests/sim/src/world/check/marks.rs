@@ -151,7 +151,7 @@ impl World {
                 let meta = &self.hosts[*remaining].meta;
                 let unequal = self.unequal(dropped, *remaining, EVERYWHERE);
                 // Who drops itself knows what it has written and never sent; and what one replica alone was
-                // sent before the present reign only that one can tell.
+                // sent before the present reign, or was copied to it since, only that one can tell.
                 let other = &self.hosts[dropped].meta;
                 let bare = |block: &u32| {
                     let alone = dropped == host || !self.has_written(*block, [dropped, *remaining]);
@@ -167,7 +167,7 @@ impl World {
         }
     }
 
-    /// Whether one of the hosts has begun to write the block in the present reign.
+    /// Whether one of the hosts was told to write the block in the present reign.
     fn has_written(&self, block: u32, hosts: [usize; 2]) -> bool {
         let written = hosts
             .iter()

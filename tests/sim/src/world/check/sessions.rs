@@ -8,7 +8,7 @@ use crate::plan::MILLISECOND;
 use crate::world::World;
 use format::frame::{Frame, Walk};
 use format::types::{Configuration, Slot, Span};
-use replica::event::{Event, Nanos, SessionId};
+use replica::event::{Event, Kind, Nanos, Request, SessionId};
 use replica::notice::Notice;
 use std::collections::BTreeMap;
 
@@ -41,23 +41,41 @@ impl World {
 
     /// Looks at an event before the node does.
     pub(crate) fn check_before(&mut self, host: usize, event: &Event) {
-        let Event::Frame {
-            peer,
-            session,
-            frame,
-            ..
-        } = event
-        else {
-            return;
+        let (peer, session, frame) = match event {
+            Event::Frame {
+                peer,
+                session,
+                frame,
+                ..
+            } => (peer, session, frame),
+            Event::Request(Request { kind, span, .. }) => {
+                if matches!(kind, Kind::Write { .. } | Kind::Zero { .. }) {
+                    self.told_to_write(host, *span);
+                }
+                return;
+            }
+            _ => return,
         };
         if self.connection(host, *peer, *session).is_none() {
             return;
         }
         match frame {
+            Frame::Write { offset, length, .. } => {
+                self.told_to_write(host, Span::new(*offset, u64::from(*length)));
+            }
+            Frame::Zero { offset, length, .. } => {
+                self.told_to_write(host, Span::new(*offset, *length));
+            }
             Frame::Configuration(configuration) => self.told_of(host, *configuration),
             Frame::Identity(identity) => self.told_of(host, identity.configuration),
             _ => {}
         }
+    }
+
+    /// A client, or a primary, has a node write.
+    fn told_to_write(&mut self, host: usize, span: Span) {
+        let written = self.checks.written.entry(host).or_default();
+        written.push(blocks(span));
     }
 
     /// A node is told of a configuration.

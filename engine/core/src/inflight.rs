@@ -160,12 +160,11 @@ impl Inflight {
         self.unblock(&write, |waiting| waiting == Access::Read, ready);
     }
 
-    /// Where the operation lies, if it is here.
-    pub fn span(&self, operation: u32) -> Option<Span> {
-        self.operations
-            .get(operation as usize)?
-            .as_ref()
-            .map(|entry| entry.span)
+    /// Whether the operation lies over all of the span and lets nobody else in.
+    pub fn holds_alone(&self, operation: u32, span: Span) -> bool {
+        let entry = self.operations.get(operation as usize);
+        let entry = entry.and_then(Option::as_ref);
+        entry.is_some_and(|entry| entry.access == Access::Write && entry.span.covers(span))
     }
 
     /// Whether no earlier operation holds the operation back.

@@ -6,6 +6,7 @@
 
 use crate::activity_log::Entry;
 use crate::event::{Buffer, DiskError, Effect, Kind, Request, RequestError, Token};
+use crate::inflight::Access;
 use crate::limits::{DATA_BYTES_MAX, ZERO_BYTES_MAX};
 use crate::node::Node;
 use crate::notice::Notice;
@@ -41,28 +42,27 @@ impl Node {
             }
         };
         let id = self.operations.insert(wide, work, self.now);
-        self.enter_order(id, self.lock_for(wide));
+        self.enter_order(id, wide);
     }
 
-    /// A request to blocks that are not equal on all members holds whole chunks, so that they can be
-    /// made equal under its lock.
-    fn lock_for(&self, span: Span) -> Span {
-        let unequal = self
-            .other_members()
-            .iter()
-            .any(|member| self.marks_of(member).intersects(span));
-        if !unequal {
-            return span;
+    /// A request to blocks that are not equal on all members holds whole chunks, and alone, so that they can
+    /// be made equal under its lock.
+    fn lock_for(&self, id: OperationId, span: Span) -> (Span, Access) {
+        let operation = self.operations.get(id);
+        let request = matches!(operation.work, Work::Read(_) | Work::Write(_));
+        let unequal = |member| self.marks_of(member).intersects(span);
+        if !request || !self.other_members().iter().any(unequal) {
+            return (span, operation.access());
         }
         let start = span.offset / CHUNK_BYTES * CHUNK_BYTES;
         let end = span.end().next_multiple_of(CHUNK_BYTES);
-        Span::new(start, end - start)
+        (Span::new(start, end - start), Access::Write)
     }
 
     /// Gives an operation its place among those that overlap it.
-    pub(crate) fn enter_order(&mut self, id: OperationId, lock: Span) {
+    pub(crate) fn enter_order(&mut self, id: OperationId, span: Span) {
         self.operations.take_turn(id);
-        let access = self.operations.get(id).access();
+        let (lock, access) = self.lock_for(id, span);
         if self.inflight.enter(id, lock, access) {
             self.ready.push(id);
         }
@@ -177,11 +177,7 @@ impl Node {
         let Some((member, chunk)) = unequal else {
             return true;
         };
-        let lock = self
-            .inflight
-            .span(id)
-            .expect("a started request is in the order");
-        let held = lock.covers(Span::chunk(chunk));
+        let held = self.inflight.holds_alone(id, Span::chunk(chunk));
         if held && !self.is_member() {
             self.blocked.push(id);
             return false;
@@ -219,11 +215,7 @@ impl Node {
             .retain(|ready| !later.iter().any(|(_, other)| other == ready));
         for (_, other) in later {
             let span = self.operations.get(other).span;
-            let lock = match &self.operations.get(other).work {
-                Work::Read(_) | Work::Write(_) => self.lock_for(span),
-                _ => span,
-            };
-            let access = self.operations.get(other).access();
+            let (lock, access) = self.lock_for(other, span);
             if self.inflight.enter(other, lock, access) {
                 self.ready.push(other);
             }

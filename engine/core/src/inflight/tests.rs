@@ -105,13 +105,13 @@ proptest! {
                     let span = Span::new(block * BLOCK_BYTES, blocks * BLOCK_BYTES);
                     let started = inflight.enter(operation, span, access);
                     prop_assert_eq!(started, oracle.enter(operation, span, access));
-                    prop_assert_eq!(inflight.span(operation), Some(span));
+                    prop_assert_eq!(inflight.holds_alone(operation, span), access == Access::Write);
                 }
                 Action::Leave(index) if !oracle.entries.is_empty() => {
                     let operation = index.get(&oracle.entries).operation;
                     inflight.leave(operation, &mut ready);
                     prop_assert_eq!(ready, oracle.leave(operation));
-                    prop_assert_eq!(inflight.span(operation), None);
+                    prop_assert!(!inflight.holds_alone(operation, Span::new(0, 0)));
                 }
                 Action::Downgrade(index) if oracle.entries.iter().any(|entry| entry.started) => {
                     let started: Vec<_> =

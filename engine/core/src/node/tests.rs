@@ -376,3 +376,26 @@ fn what_one_member_was_copied_the_third_is_given_too() {
     assert_eq!(world.read(1, 5), Ok(99));
     assert_eq!(world.machines[2].blocks[&5], 99);
 }
+
+#[test]
+fn two_reads_of_one_unequal_chunk_make_it_equal_once() {
+    let mut world = World::new(2);
+    world.write(0, 1, 1, 1);
+    world.run();
+    world.crash(0);
+    world.machines[0].blocks.insert(5, 99);
+    world.start(0);
+    // The walk waits, so that the requests come to the chunk first.
+    world.pause(0, true);
+    world.settle();
+    let whole = Span::chunk(0);
+    let reads = [(); 2].map(|()| world.request(0, Kind::Read, whole));
+    world.settle();
+    for read in reads {
+        assert_eq!(world.replied(0, read), Some(Ok(())));
+    }
+    world.pause(0, false);
+    world.settle();
+    world.assert_protected();
+    assert_eq!(world.chunk_data, 1, "block 5 was copied once");
+}

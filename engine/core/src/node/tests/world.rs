@@ -417,6 +417,12 @@ impl World {
         )
     }
 
+    /// Holds a node's walks back, or lets them go on, even one that is not open yet.
+    pub(super) fn pause(&mut self, index: usize, paused: bool) {
+        let node = self.machines[index].node.as_mut().expect("it runs");
+        node.paused = paused;
+    }
+
     /// All machines are members, equal, and hold no buffer any more.
     pub(super) fn assert_protected(&self) {
         for machine in &self.machines {

@@ -389,8 +389,11 @@ fn two_reads_of_one_unequal_chunk_make_it_equal_once() {
     world.pause(0, true);
     world.settle();
     let whole = Span::chunk(0);
+    world.machines[0].notices.clear();
     let reads = [(); 2].map(|()| world.request(0, Kind::Read, whole));
     world.settle();
+    let notices = &world.machines[0].notices;
+    assert!(notices.is_empty(), "nothing was misunderstood: {notices:?}");
     for read in reads {
         assert_eq!(world.replied(0, read), Some(Ok(())));
     }

@@ -86,7 +86,7 @@ impl Report {
                 work,
                 ratio_min,
             } = promise;
-            let Some(ratio) = self.ratio(place, *work) else {
+            let Some(ratio) = self.ratio(place, *work, Kind::QuorumPair, |run| run.iops) else {
                 continue;
             };
             let reached = ratio >= *ratio_min;
@@ -101,16 +101,42 @@ impl Report {
         (text, kept)
     }
 
+    /// The mirror against its earlier build, a line for each work; empty if that was not measured.
+    pub fn change(&self) -> String {
+        let mut text = String::new();
+        for (place, work) in ["tmpfs", "disk"]
+            .into_iter()
+            .flat_map(|place| Work::ALL.map(|work| (place, work)))
+        {
+            let rates = self.ratio(place, work, Kind::TwinblkBefore, |run| run.iops);
+            let costs = self.ratio(place, work, Kind::TwinblkBefore, |run| run.processor_us);
+            if let (Some(rates), Some(costs)) = (rates, costs) {
+                let _ = writeln!(
+                    text,
+                    "{place}, {}: {rates:.2} times the build before, for {costs:.2} times the CPU each",
+                    work.name(),
+                );
+            }
+        }
+        text
+    }
+
     /// The median of the ratios of each round, so that a machine that slows down slows both.
-    fn ratio(&self, place: &str, work: Work) -> Option<f64> {
+    fn ratio(
+        &self,
+        place: &str,
+        work: Work,
+        other: Kind,
+        figure: fn(&Measurement) -> f64,
+    ) -> Option<f64> {
         let ours = self
             .measured
             .get(&key(place, Kind::TwinblkMirrored, work))?;
-        let theirs = self.measured.get(&key(place, Kind::QuorumPair, work))?;
+        let theirs = self.measured.get(&key(place, other, work))?;
         let ratios = ours
             .iter()
             .zip(theirs)
-            .map(|(ours, theirs)| ours.iops / theirs.iops);
+            .map(|(ours, theirs)| figure(ours) / figure(theirs));
         Some(median(ratios.collect()))
     }
 }

@@ -19,6 +19,8 @@ pub enum Kind {
     TwinblkMirrored,
     /// QEMU's quorum driver over a local file and a second daemon over loopback TCP.
     QuorumPair,
+    /// The same with an earlier build of twinblk: what a change is worth.
+    TwinblkBefore,
     /// twinblk with one replica.
     TwinblkSingle,
     /// qemu-nbd.
@@ -31,9 +33,10 @@ pub enum Kind {
 
 impl Kind {
     /// All, in the order of the report.
-    pub const ALL: [Kind; 6] = [
+    pub const ALL: [Kind; 7] = [
         Kind::TwinblkMirrored,
         Kind::QuorumPair,
+        Kind::TwinblkBefore,
         Kind::TwinblkSingle,
         Kind::QemuNbd,
         Kind::Nbdkit,
@@ -45,6 +48,7 @@ impl Kind {
         match self {
             Kind::TwinblkMirrored => "twinblk-mirrored",
             Kind::QuorumPair => "quorum-pair",
+            Kind::TwinblkBefore => "twinblk-before",
             Kind::TwinblkSingle => "twinblk-single",
             Kind::QemuNbd => "qemu-nbd",
             Kind::Nbdkit => "nbdkit",
@@ -73,11 +77,11 @@ pub struct Store {
 }
 
 impl Store {
-    /// Starts it, with its files in a new folder below this one.
+    /// Starts it, with its files in a new folder below this one. `before`: the earlier build.
     ///
     /// # Panics
     /// If it does not start; `scripts/setup` installs what is needed.
-    pub fn start(kind: Kind, parent: &Path, size_mib: u64) -> Store {
+    pub fn start(kind: Kind, parent: &Path, size_mib: u64, before: Option<&Path>) -> Store {
         let folder = tempfile::Builder::new()
             .prefix("twinblk-bench-")
             .tempdir_in(parent)
@@ -90,8 +94,9 @@ impl Store {
             folder,
         };
         match kind {
-            Kind::TwinblkMirrored => store.start_twinblk(&["alpha", "beta"], size_mib),
-            Kind::TwinblkSingle => store.start_twinblk(&["alpha"], size_mib),
+            Kind::TwinblkMirrored => store.start_twinblk(&["alpha", "beta"], size_mib, None),
+            Kind::TwinblkBefore => store.start_twinblk(&["alpha", "beta"], size_mib, before),
+            Kind::TwinblkSingle => store.start_twinblk(&["alpha"], size_mib, None),
             Kind::QuorumPair => store.start_quorum(size_mib),
             Kind::QemuNbd => store.start_qemu_nbd(size_mib),
             Kind::Nbdkit => store.start_nbdkit(size_mib),
@@ -120,8 +125,14 @@ impl Store {
             .sum()
     }
 
-    fn start_twinblk(&mut self, names: &[&str], size_mib: u64) {
+    fn start_twinblk(&mut self, names: &[&str], size_mib: u64, build: Option<&Path>) {
         let mut cluster = Cluster::prepared_in(self.root(), names);
+        if let Some(build) = build.and_then(Path::to_str) {
+            // Starts that build with the options that the current one would get.
+            let instead = "build=$0; shift; exec \"$build\" \"$@\"";
+            let nodes = cluster.nodes.iter_mut();
+            nodes.for_each(|node| node.wrap(&["sh", "-c", instead, build]));
+        }
         cluster.start();
         cluster.create("bench", &format!("{size_mib}M"));
         self.target = Target::Nbd(cluster.nodes[0].uri("bench"));

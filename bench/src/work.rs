@@ -53,6 +53,16 @@ impl Work {
         }
     }
 
+    /// Its name in options.
+    pub fn option(self) -> &'static str {
+        match self {
+            Work::Random1 => "qd1",
+            Work::Random32 => "qd32",
+            Work::RandomFlush => "flush",
+            Work::Large4 => "large",
+        }
+    }
+
     fn options(self) -> &'static [&'static str] {
         match self {
             Work::Random1 => &["--rw=randwrite", "--bs=4k", "--iodepth=1"],

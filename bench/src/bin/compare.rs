@@ -30,14 +30,41 @@ struct Options {
     /// The stores, by name; all if none is named.
     #[arg(long, value_delimiter = ',')]
     stores: Vec<String>,
+    /// The works, by name: qd1, qd32, flush, large; all if none is named.
+    #[arg(long, value_delimiter = ',')]
+    works: Vec<String>,
+    /// An earlier build of twinblk, to be measured mirrored in the same rounds as `twinblk-before`.
+    #[arg(long)]
+    before: Option<PathBuf>,
+}
+
+impl Options {
+    fn wants_store(&self, kind: Kind) -> bool {
+        match kind {
+            Kind::TwinblkBefore => self.before.is_some(),
+            _ => wants(&self.stores, kind.name()),
+        }
+    }
+
+    /// The first name that names nothing, and what there is instead.
+    fn unknown(&self) -> Option<(&str, String)> {
+        let stores = (&self.stores, Kind::ALL.map(Kind::name).to_vec());
+        let works = (&self.works, Work::ALL.map(Work::option).to_vec());
+        [stores, works].into_iter().find_map(|(named, known)| {
+            let unknown = named.iter().find(|name| !known.contains(&name.as_str()))?;
+            Some((unknown.as_str(), known.join(", ")))
+        })
+    }
+}
+
+fn wants(named: &[String], name: &str) -> bool {
+    named.is_empty() || named.iter().any(|wanted| wanted == name)
 }
 
 fn main() -> ExitCode {
     let options = Options::parse();
-    let unknown = |name: &&String| Kind::ALL.iter().all(|kind| kind.name() != name.as_str());
-    if let Some(name) = options.stores.iter().find(unknown) {
-        let names = Kind::ALL.map(Kind::name).join(", ");
-        eprintln!("compare: no store is named {name}: there are {names}");
+    if let Some((name, known)) = options.unknown() {
+        eprintln!("compare: nothing is named {name}: there are {known}");
         return ExitCode::from(2);
     }
     println!("{}\n", versions().join(", "));
@@ -52,25 +79,23 @@ fn main() -> ExitCode {
         "\nMedians of {} rounds of {} s:\n",
         options.rounds, options.seconds
     );
-    println!("{}\n{verdict}", report.table());
+    println!("{}\n{verdict}{}", report.table(), report.change());
     ExitCode::from(u8::from(!kept))
 }
 
 fn compare(place: &str, folder: &Path, options: &Options, report: &mut Report) {
-    let wanted = |kind: &Kind| {
-        options.stores.is_empty() || options.stores.iter().any(|name| name == kind.name())
-    };
     let stores: Vec<Store> = Kind::ALL
         .into_iter()
-        .filter(wanted)
+        .filter(|kind| options.wants_store(*kind))
         .map(|kind| {
-            let store = Store::start(kind, folder, options.size_mib);
+            let store = Store::start(kind, folder, options.size_mib, options.before.as_deref());
             work::fill(&store, options.size_mib);
             store
         })
         .collect();
     for round in 1..=options.rounds {
-        for work in Work::ALL {
+        let works = Work::ALL.into_iter();
+        for work in works.filter(|work| wants(&options.works, work.option())) {
             for store in &stores {
                 let measured = work::measure(store, work, options.size_mib, options.seconds);
                 let (kind, name) = (store.kind(), store.kind().name());

@@ -96,7 +96,11 @@ fn compare(place: &str, folder: &Path, options: &Options, report: &mut Report) {
     for round in 1..=options.rounds {
         let works = Work::ALL.into_iter();
         for work in works.filter(|work| wants(&options.works, work.option())) {
-            for store in &stores {
+            // Each is first in turn: what ran before, and what the machine did then, is not the same
+            // for the first as for the others.
+            let first = (round - 1) as usize % stores.len().max(1);
+            let (earlier, later) = stores.split_at(first);
+            for store in later.iter().chain(earlier) {
                 let measured = work::measure(store, work, options.size_mib, options.seconds);
                 let (kind, name) = (store.kind(), store.kind().name());
                 println!(

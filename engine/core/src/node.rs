@@ -279,16 +279,6 @@ impl Node {
         }
     }
 
-    /// Whether the local disk has nothing in hand.
-    pub fn is_at_rest(&self) -> bool {
-        self.operations.len() == 0
-            && self.nothing_applying()
-            && self.barrier.active.is_none()
-            && self.persistence.is_idle()
-            && self.persistence.pages_writing == 0
-            && !self.log_writing
-    }
-
     /// When the node next wants an [`Event::Tick`].
     pub fn deadline(&self) -> Option<Nanos> {
         let peers = self

@@ -423,7 +423,13 @@ impl Node {
         if let Some(session) = self.peer_mut(peer).session.as_mut() {
             session.next_ping = next;
         }
-        let (sent_at, stable_through) = (self.now, self.log.stable_through());
+        // Who does not serve counts in an earlier reign's numbers; it may be the primary already for its peer.
+        let stable_through = match &self.role {
+            Role::Primary | Role::HandingOver(_) => self.log.stable_through(),
+            Role::Stopping(stop) if stop.serving => self.log.stable_through(),
+            _ => 0,
+        };
+        let sent_at = self.now;
         self.send(
             peer,
             Frame::Ping {

@@ -1,21 +1,70 @@
 //! When to spin for completions rather than to sleep.
 //!
 //! Waking a core that sleeps costs more than most waits last when one request at a time is under
-//! way. So a reactor spins, but only while waits have been short of late: an idle one sleeps.
+//! way. So a reactor spins, but only
+//!
+//! - while waits have been short of late: an idle one sleeps,
+//! - while its turns have been short too: behind much work a wake-up does not count, and where all
+//!   cores have work nobody has to be woken,
+//! - while nobody else has wanted the core for long: who has given way to others gets it back late,
+//!   while who has slept gets it as soon as there is something to do.
 
 use crate::shell::{Shell, now};
 use replica::event::Nanos;
 use std::io;
 use std::time::Duration;
 
-/// How much one wait counts in the average, as a power of two.
+#[cfg(test)]
+mod tests;
+
+/// How much one wait or turn counts in an average, as a power of two.
 const WEIGHT: u32 = 3;
+/// The longest turn behind which a wake-up counts: it costs less than that.
+const TURN_NANOS_MAX: Nanos = 25_000;
+/// Whoever has had the core for longer is not who is waited for: a client or another node takes less
+/// for the one request in which spinning matters.
+const AWAY_NANOS_MAX: Nanos = 25_000;
+/// After the core was wanted a reactor sleeps for at least so many waits, twice as many each time, up
+/// to the other: a second, or some, of a busy client.
+const REST_WAITS_MIN: u32 = 64;
+const REST_WAITS_MAX: u32 = 1 << 15;
 
 /// Decides between spinning and sleeping.
 pub(crate) struct Spin {
     nanos_max: Nanos,
-    /// The running average of waits; those longer than a few spins all count alike.
-    average: Nanos,
+    waits: Average,
+    turns: Average,
+    /// When the last wait ended.
+    turned_at: Nanos,
+    /// Waits that are still to be slept through, since the core was wanted.
+    resting: u32,
+    /// How many the next rest takes.
+    rest: u32,
+}
+
+/// The running average of times; those longer than a few times the limit all count alike.
+struct Average {
+    nanos: Nanos,
+    nanos_max: Nanos,
+}
+
+impl Average {
+    /// Is not below the limit at first.
+    fn new(nanos_max: Nanos) -> Average {
+        Average {
+            nanos: nanos_max.saturating_mul(4),
+            nanos_max,
+        }
+    }
+
+    fn take(&mut self, nanos: Nanos) {
+        let nanos = nanos.min(self.nanos_max.saturating_mul(4));
+        self.nanos = self.nanos - (self.nanos >> WEIGHT) + (nanos >> WEIGHT);
+    }
+
+    fn is_short(&self) -> bool {
+        self.nanos < self.nanos_max
+    }
 }
 
 impl Spin {
@@ -24,7 +73,11 @@ impl Spin {
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
         Spin {
             nanos_max: if cores > 1 { nanos_max } else { 0 },
-            average: nanos_max.saturating_mul(4),
+            waits: Average::new(nanos_max),
+            turns: Average::new(TURN_NANOS_MAX),
+            turned_at: 0,
+            resting: 0,
+            rest: REST_WAITS_MIN,
         }
     }
 
@@ -33,13 +86,12 @@ impl Spin {
         if self.nanos_max == 0 || timeout == Some(Duration::ZERO) {
             return shell.ring.turn(timeout);
         }
+        // What is submitted belongs to the turn: a file that need not wait is written at once.
+        shell.ring.turn(Some(Duration::ZERO))?;
         let begun = now();
-        if self.average < self.nanos_max {
-            shell.ring.turn(Some(Duration::ZERO))?;
-            while !shell.ring.has_completions() && now() - begun < self.nanos_max {
-                // Where others want the core, they are what is waited for.
-                std::thread::yield_now();
-            }
+        self.turns.take(begun - self.turned_at);
+        if self.spins() {
+            self.spin(shell, begun);
         }
         let has_some = shell.ring.has_completions();
         shell.ring.turn(if has_some {
@@ -47,8 +99,35 @@ impl Spin {
         } else {
             timeout
         })?;
-        let waited = (now() - begun).min(4 * self.nanos_max);
-        self.average = self.average - (self.average >> WEIGHT) + (waited >> WEIGHT);
+        self.turned_at = now();
+        self.waits.take(self.turned_at - begun);
         Ok(())
+    }
+
+    /// Whether this wait is to be spun through.
+    fn spins(&mut self) -> bool {
+        let rests = self.resting > 0;
+        self.resting = self.resting.saturating_sub(1);
+        !rests && self.waits.is_short() && self.turns.is_short()
+    }
+
+    fn spin(&mut self, shell: &mut Shell, begun: Nanos) {
+        let mut last = begun;
+        while !shell.ring.has_completions() && last - begun < self.nanos_max {
+            // Where others want the core, they may be what is waited for.
+            std::thread::yield_now();
+            let back = now();
+            if back - last > AWAY_NANOS_MAX {
+                return self.wanted();
+            }
+            last = back;
+        }
+        self.rest = (self.rest - 1).max(REST_WAITS_MIN);
+    }
+
+    /// Somebody else has wanted the core for long.
+    fn wanted(&mut self) {
+        self.resting = self.rest;
+        self.rest = (self.rest * 2).min(REST_WAITS_MAX);
     }
 }

@@ -42,6 +42,10 @@ pub const LAYERS: &[Layer] = &[
         below: &["format", "replica"],
     },
     Layer {
+        package: "model",
+        below: &[],
+    },
+    Layer {
         package: "e2e",
         below: &["format"],
     },

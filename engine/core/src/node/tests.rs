@@ -1,5 +1,6 @@
 //! Scenarios in a world where nothing fails but what the scenario says.
 
+mod guards;
 mod world;
 
 use self::world::{SIZE, World, slot};
@@ -316,47 +317,6 @@ fn a_grow_that_reached_one_replica_is_finished_later() {
 }
 
 #[test]
-fn who_was_given_up_follows_one_of_two_rivals() {
-    let mut world = World::new(3);
-    for (one, other) in [(0, 1), (0, 2), (1, 2)] {
-        world.partition(one, other);
-    }
-    world.settle();
-    for index in [1, 2] {
-        let promoted = world.command(index, Command::Promote { force: true });
-        assert_eq!(promoted, Ok(Answer::Done));
-    }
-    (0..3).for_each(|index| {
-        world.write(index, 1, 1, 10 + index as u64);
-    });
-    world.settle();
-    world.heal();
-    world.settle();
-    for index in 0..3 {
-        let discarded = world.command(index, Command::Discard { slot: slot(2) });
-        assert_eq!(discarded, Ok(Answer::Done));
-    }
-    world.settle();
-    let follows = world.machines[2].superblock.configuration.primary;
-    let follows = follows.expect("somebody serves").index();
-    assert_ne!(follows, 2);
-    assert_eq!(world.machines[2].blocks[&1], 10 + follows as u64);
-}
-
-#[test]
-fn a_secondary_without_power_for_a_moment_is_the_better_copy_once_it_has_promised() {
-    let mut world = World::new(2);
-    world.power_cut(1);
-    world.settle();
-    world.write(0, 1, 1, 1);
-    world.settle();
-    world.start(1);
-    world.settle();
-    world.assert_protected();
-    assert!(!world.machines[1].superblock.suspect, "it was made equal");
-}
-
-#[test]
 fn what_one_member_was_copied_the_third_is_given_too() {
     let mut world = World::new(3);
     world.write(0, 1, 1, 1);
@@ -375,30 +335,4 @@ fn what_one_member_was_copied_the_third_is_given_too() {
     world.settle();
     assert_eq!(world.read(1, 5), Ok(99));
     assert_eq!(world.machines[2].blocks[&5], 99);
-}
-
-#[test]
-fn two_reads_of_one_unequal_chunk_make_it_equal_once() {
-    let mut world = World::new(2);
-    world.write(0, 1, 1, 1);
-    world.run();
-    world.crash(0);
-    world.machines[0].blocks.insert(5, 99);
-    world.start(0);
-    // The walk waits, so that the requests come to the chunk first.
-    world.pause(0, true);
-    world.settle();
-    let whole = Span::chunk(0);
-    world.machines[0].notices.clear();
-    let reads = [(); 2].map(|()| world.request(0, Kind::Read, whole));
-    world.settle();
-    let notices = &world.machines[0].notices;
-    assert!(notices.is_empty(), "nothing was misunderstood: {notices:?}");
-    for read in reads {
-        assert_eq!(world.replied(0, read), Some(Ok(())));
-    }
-    world.pause(0, false);
-    world.settle();
-    world.assert_protected();
-    assert_eq!(world.chunk_data, 1, "block 5 was copied once");
 }

@@ -212,7 +212,7 @@ impl World {
         }
     }
 
-    fn step(&mut self, index: usize, event: Event) {
+    pub(super) fn step(&mut self, index: usize, event: Event) {
         let mut effects = Effects::new();
         let Some(node) = self.machines[index].node.as_mut() else {
             return;
@@ -261,7 +261,7 @@ impl World {
         self.run();
     }
 
-    fn buffer(&mut self, index: usize, content: Vec<u64>) -> Buffer {
+    pub(super) fn buffer(&mut self, index: usize, content: Vec<u64>) -> Buffer {
         self.buffers += 1;
         self.machines[index].buffers.insert(self.buffers, content);
         Buffer(self.buffers)
@@ -417,10 +417,36 @@ impl World {
         )
     }
 
+    /// A running node.
+    pub(super) fn node(&mut self, index: usize) -> &mut Node {
+        self.machines[index].node.as_mut().expect("it runs")
+    }
+
+    /// A frame arrives in the session that is there.
+    pub(super) fn hear(
+        &mut self,
+        index: usize,
+        from: usize,
+        frame: Frame,
+        payload: Option<Buffer>,
+    ) {
+        let peer = slot(from);
+        let node = self.node(index);
+        let session = node.session_id(peer).expect("they are linked");
+        let epoch = node.configuration.epoch;
+        let event = Event::Frame {
+            peer,
+            session,
+            frame,
+            epoch,
+            payload,
+        };
+        self.step(index, event);
+    }
+
     /// Holds a node's walks back, or lets them go on, even one that is not open yet.
     pub(super) fn pause(&mut self, index: usize, paused: bool) {
-        let node = self.machines[index].node.as_mut().expect("it runs");
-        node.paused = paused;
+        self.node(index).paused = paused;
     }
 
     /// All machines are members, equal, and hold no buffer any more.

@@ -1,0 +1,187 @@
+//! Moments that a quiet world passes through too fast, brought about by hand: what a line of the core keeps
+//! from happening in each.
+
+use super::world::{World, slot};
+use crate::command::{Answer, Command};
+use crate::event::{Effect, Effects, Event, Kind};
+use crate::status::ReplicationState;
+use format::frame::Frame;
+use format::types::{
+    BLOCK_BYTES, Configuration, DiskState, EXTENT_BYTES, Generation, NodeSet, Span,
+};
+
+/// Two replicas, one of them the primary again after a crash, that differ in block 5; no walk goes on.
+fn unequal() -> World {
+    let mut world = World::new(2);
+    world.write(0, 1, 1, 1);
+    world.run();
+    world.crash(0);
+    world.machines[0].blocks.insert(5, 99);
+    world.start(0);
+    world.pause(0, true);
+    world.settle();
+    world
+}
+
+#[test]
+fn who_does_not_serve_tells_no_numbers_of_an_earlier_reign() {
+    let mut world = World::new(2);
+    world.write(0, 1, 1, 1);
+    world.settle();
+    let node = world.node(1);
+    assert!(node.log.stable_through() > 0, "it has heard of some");
+    node.ping(slot(0));
+    let told = node.out.drain(..).find_map(|effect| match effect {
+        Effect::Send {
+            frame: Frame::Ping { stable_through, .. },
+            ..
+        } => Some(stable_through),
+        _ => None,
+    });
+    assert_eq!(told, Some(0));
+}
+
+#[test]
+fn a_rivals_configuration_is_not_taken_from_the_stream() {
+    let mut world = World::new(2);
+    world.partition(0, 1);
+    world.settle();
+    let promoted = world.command(1, Command::Promote { force: true });
+    assert_eq!(promoted, Ok(Answer::Done));
+    // Without a disk to compare there is a session between the two, and no split brain yet.
+    world.machines[0].disk_fails = true;
+    world.write(0, 2, 1, 2);
+    world.settle();
+    world.heal();
+    world.settle();
+    let ours = world.node(1).configuration;
+    let rivals = Configuration {
+        epoch: ours.epoch + 1,
+        generation: Generation([9; 16]),
+        primary: None,
+        in_sync: NodeSet::only(slot(0)),
+    };
+    world.hear(1, 0, Frame::Configuration(rivals), None);
+    world.run();
+    assert_eq!(world.machines[1].superblock.configuration, ours);
+}
+
+#[test]
+fn a_failed_disk_is_copied_over_nobody() {
+    // Between the failure and the commit by which this replica leaves the set its walk still goes on.
+    for (state, reads) in [(DiskState::UpToDate, true), (DiskState::Failed, false)] {
+        let mut world = unequal();
+        let now = world.now;
+        let node = world.node(0);
+        node.superblock.disk_state = state;
+        node.spawn_chunk(slot(1), 0, None);
+        let mut effects = Effects::new();
+        node.step(now, Event::Tick, &mut effects);
+        let read = |effect: &Effect| matches!(effect, Effect::ReadLocal { .. });
+        assert_eq!(effects.iter().any(read), reads, "{state:?}");
+    }
+}
+
+#[test]
+fn who_was_given_up_stays_with_the_rival_that_it_follows() {
+    let mut world = World::new(3);
+    for (one, other) in [(0, 1), (0, 2), (1, 2)] {
+        world.partition(one, other);
+    }
+    world.settle();
+    for index in [1, 2] {
+        let promoted = world.command(index, Command::Promote { force: true });
+        assert_eq!(promoted, Ok(Answer::Done));
+    }
+    (0..3).for_each(|index| {
+        world.write(index, 1, 1, 10 + index as u64);
+    });
+    world.settle();
+    world.heal();
+    world.settle();
+    world.partition(1, 2);
+    world.pause(0, true);
+    for index in 0..3 {
+        let discarded = world.command(index, Command::Discard { slot: slot(2) });
+        assert_eq!(discarded, Ok(Answer::Done));
+    }
+    world.settle();
+    world.heal();
+    world.settle();
+    let peers = world.node(2).status().peers;
+    let source = peers
+        .iter()
+        .find(|peer| peer.replication == ReplicationState::SyncTarget);
+    // Another source, of a rival's history, would undo its work.
+    assert_eq!(source.map(|peer| peer.slot), Some(slot(0)));
+    world.pause(0, false);
+    world.settle();
+    assert_eq!(world.machines[2].blocks[&1], 10);
+}
+
+#[test]
+fn who_has_promised_membership_is_suspect_no_more() {
+    let mut world = World::new(2);
+    world.power_cut(1);
+    world.settle();
+    world.write(0, 1, 1, 1);
+    world.start(1);
+    world.pause(0, true);
+    world.settle();
+    assert!(world.machines[1].superblock.suspect);
+    let current = world.node(0).configuration;
+    let next = Configuration {
+        epoch: current.epoch + 1,
+        in_sync: current.in_sync.with(slot(1)),
+        ..current
+    };
+    world.hear(1, 0, Frame::AdmitPrepare(next), None);
+    world.run();
+    let promised = &world.machines[1].superblock;
+    assert!(promised.pending_admission.is_some());
+    assert!(
+        !promised.suspect,
+        "it has been given again what it had lost"
+    );
+}
+
+#[test]
+fn what_an_ended_session_has_left_is_never_issued() {
+    let mut world = World::new(2);
+    let offset = 9 * EXTENT_BYTES;
+    let block = offset / BLOCK_BYTES;
+    let payload = world.buffer(1, vec![7]);
+    let write = Frame::Write {
+        sequence: 50,
+        offset,
+        length: 4096,
+        fua: false,
+        stable_through: 0,
+    };
+    world.hear(1, 0, write, Some(payload));
+    // Its extent is on its way to the log when the link breaks.
+    world.step(1, Event::TurnEnded);
+    let session = world.node(1).session_id(slot(0)).expect("they are linked");
+    let peer = slot(0);
+    world.step(1, Event::PeerLost { peer, session });
+    world.run();
+    assert_eq!(world.machines[1].blocks.get(&block), None);
+}
+
+#[test]
+fn two_reads_of_one_unequal_chunk_make_it_equal_once() {
+    let mut world = unequal();
+    let whole = Span::chunk(0);
+    world.machines[0].notices.clear();
+    let reads = [(); 2].map(|()| world.request(0, Kind::Read, whole));
+    world.settle();
+    let notices = &world.machines[0].notices;
+    assert!(notices.is_empty(), "nothing was misunderstood: {notices:?}");
+    for read in reads {
+        assert_eq!(world.replied(0, read), Some(Ok(())));
+    }
+    world.pause(0, false);
+    world.settle();
+    world.assert_protected();
+    assert_eq!(world.chunk_data, 1, "block 5 was copied once");
+}

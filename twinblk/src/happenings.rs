@@ -162,6 +162,9 @@ fn sentence(record: &Record, notice: &Notice) -> String {
                 node(*peer)
             )
         }
+        Notice::SlowPeer { peer } => {
+            format!("{} answers, but too slowly: it is dropped", node(*peer))
+        }
         Notice::Waiting { peer } => {
             format!(
                 "waiting for {} to confirm that this node may serve",

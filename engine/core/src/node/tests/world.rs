@@ -47,6 +47,8 @@ pub(super) struct World {
     boots: u8,
     pub(super) chunk_data: usize,
     settings: Settings,
+    /// Acknowledgements do not arrive.
+    pub(super) unacknowledged: bool,
     pub(super) arbiter: Arbiter,
 }
 
@@ -138,6 +140,7 @@ impl World {
             boots: 1,
             chunk_data: 0,
             settings,
+            unacknowledged: false,
             arbiter: Arbiter::default(),
         };
         (0..count).for_each(|index| world.start(index));
@@ -377,7 +380,8 @@ impl World {
         payload: Option<crate::event::Payload>,
     ) {
         let pair = (index.min(peer.index()), index.max(peer.index()));
-        if self.linked.get(&pair) != Some(&session) {
+        let lost = self.unacknowledged && matches!(frame, Frame::Acks(_));
+        if lost || self.linked.get(&pair) != Some(&session) {
             return;
         }
         let payload = payload.map(|payload| {

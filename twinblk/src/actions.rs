@@ -9,6 +9,7 @@ pub(crate) use create::create;
 pub(crate) use remove::refuse_if_open;
 
 use crate::api::{Action, Outcome};
+use crate::arbitrate;
 use crate::control::{Order, Request, Response};
 use crate::daemon::{Daemon, blocking};
 use crate::failure::Failure;
@@ -84,6 +85,7 @@ pub(crate) async fn act(
         } => resolve::resolve(daemon, hosted, &discard).await,
         Action::Adopt { only_copy } => adopt(daemon, hosted, only_copy).await,
         Action::Grow { size_bytes } => grow::grow(daemon, hosted, size_bytes).await,
+        Action::ResetArbiter { force } => arbitrate::reset(daemon, hosted, force).await,
         Action::Remove { keep_data } => remove::remove(daemon, hosted, keep_data).await,
     }
 }
@@ -105,6 +107,7 @@ async fn other_node(
         | Action::Verify { .. }
         | Action::Pause
         | Action::Resume
+        | Action::ResetArbiter { .. }
         | Action::Remove { .. } => primary.filter(|primary| *primary != own),
         // A swap is done by the node that is to become the primary.
         Action::Swap if primary == Some(own) => {

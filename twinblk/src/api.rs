@@ -1,5 +1,9 @@
 //! The JSON of the admin API, which is also what `--json` prints. Field names are stable.
 
+mod arbiter;
+
+pub(crate) use arbiter::{ArbiterRequest, ArbiterView, ArbiterVolumeView, ConfigurationView};
+
 use crate::as_text;
 use crate::units::Size;
 use format::types::Name;
@@ -212,6 +216,11 @@ pub(crate) enum Action {
     Grow {
         /// The new size.
         size_bytes: u64,
+    },
+    /// Have the arbiter hold this node's configuration.
+    ResetArbiter {
+        /// It was understood what that means.
+        force: bool,
     },
     /// Remove it.
     Remove {

@@ -1,6 +1,7 @@
 //! What the parts of the daemon share, and how they ask this node and others for something.
 
 use crate::api::{NodeView, VolumeView};
+use crate::arbitration::Arbitration;
 use crate::config::Config;
 use crate::control::{Request, Response};
 use crate::event_log::EventLog;
@@ -37,6 +38,8 @@ pub(crate) struct Daemon {
     pub(crate) nodes: Nodes,
     /// The data links of all replicas.
     pub(crate) links: Links,
+    /// The arbiter, if there is one.
+    pub(crate) arbitration: Arbitration,
     creating: Mutex<BTreeSet<VolumeId>>,
     handler: Handler,
 }
@@ -64,7 +67,9 @@ impl Daemon {
             key,
             lease: config.lease,
         };
+        let arbitration = Arbitration::open(&config, &local, registry.folder())?;
         let daemon = Daemon {
+            arbitration,
             local,
             handler,
             volumes: Volumes::new(registry, config.options(), report),

@@ -20,6 +20,10 @@ pub(crate) enum Incident {
     NodeLost(Name, String),
     /// Somebody without the cluster key, or whom this node does not know, wanted to connect.
     StrangerRefused(String),
+    /// An arbiter has been set.
+    ArbiterSet(String),
+    /// An operator had the arbiter hold this node's configuration, of this number.
+    ArbiterReset(Name, u64),
     /// A volume has been created.
     Created(Name),
     /// A volume has been removed.
@@ -50,6 +54,13 @@ impl Incident {
                 format!("the link to {node} has broken: {reason}"),
             ),
             Incident::StrangerRefused(text) => ("stranger-refused", 12, None, text),
+            Incident::ArbiterSet(text) => ("arbiter-set", 13, None, text),
+            Incident::ArbiterReset(volume, epoch) => (
+                "arbiter-reset",
+                14,
+                Some(volume),
+                format!("the arbiter was made to hold configuration {epoch}"),
+            ),
             Incident::Created(volume) => (
                 "created",
                 20,

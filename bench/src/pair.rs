@@ -158,6 +158,7 @@ impl Pair {
             Effect::Overlay { .. }
             | Effect::Release(_)
             | Effect::Disconnect { .. }
+            | Effect::AskArbiter(_)
             | Effect::DropClients
             | Effect::Notice(_)
             | Effect::Answer { .. } => return,
@@ -223,6 +224,7 @@ fn superblock(index: usize) -> Superblock {
         crashed_primary: false,
         discarded: false,
         forced: false,
+        arbitrated: false,
         boot: BootId([1; 16]),
         log_instance: 0,
         mark_floor: [0; REPLICAS_MAX],

@@ -197,6 +197,18 @@ impl Clients {
         self.talking.clear();
     }
 
+    /// Ends the connections that have replies to be sent.
+    pub(crate) fn drop_unsent(&mut self, shell: &mut Shell) {
+        let unsent =
+            |(number, connection): (&u32, &Connection)| (!connection.is_quiet()).then_some(*number);
+        let unsent: Vec<u32> = self.connections.iter().filter_map(unsent).collect();
+        for number in unsent {
+            if let Some(connection) = self.connections.remove(&number) {
+                connection.close(shell, &mut self.hand);
+            }
+        }
+    }
+
     /// Does something with a connection and sees to what comes of it.
     fn apply(
         &mut self,

@@ -4,6 +4,7 @@
 use crate::frontend::Session;
 use crate::report::VolumeStatus;
 use format::types::Slot;
+use replica::arbiter::Register;
 use replica::command::{Answer, Command, Refusal};
 use replica::event::SessionId;
 use ring::Waker;
@@ -27,6 +28,8 @@ pub(crate) enum Message {
         received: Vec<u8>,
         session: Box<dyn Session>,
     },
+    /// The arbiter's answer.
+    Arbiter(Register),
     /// An operator's command.
     Command(Command, Reply<Result<Answer, Refusal>>),
     /// A question.

@@ -42,6 +42,8 @@ pub(crate) struct Reactor {
     commands: BTreeMap<u64, Pending>,
     command_ids: u64,
     stopped: bool,
+    /// When replies last left.
+    turned_at: Nanos,
 }
 
 /// A command that the core has not answered.
@@ -102,6 +104,7 @@ impl Reactor {
             commands: BTreeMap::new(),
             command_ids: 0,
             stopped: false,
+            turned_at: 0,
         })
     }
 
@@ -185,6 +188,7 @@ impl Reactor {
     /// Sends what has gathered and tells of links that have ended.
     fn turn_ended(&mut self) {
         self.transport.turn_ended(&mut self.shell);
+        self.keep_lease();
         self.clients.turn_ended(&mut self.shell);
         for lost in self.transport.take_lost() {
             let (peer, session, retry) = (lost.peer, lost.session, lost.retry);
@@ -193,6 +197,20 @@ impl Reactor {
                 session,
                 retry,
             });
+        }
+    }
+
+    /// A process may have been stopped between a decision and here. Replies that were decided on with a lease leave
+    /// while it lasts or not at all: another may have been promoted.
+    fn keep_lease(&mut self) {
+        let until = self.node.lease_until();
+        if until == Nanos::MAX {
+            return;
+        }
+        let now = now();
+        let before = std::mem::replace(&mut self.turned_at, now);
+        if before < until && until <= now {
+            self.clients.drop_unsent(&mut self.shell);
         }
     }
 
@@ -264,6 +282,7 @@ impl Reactor {
             Effect::Disconnect { session, retry, .. } => {
                 self.transport.disconnect(shell, session, retry);
             }
+            Effect::AskArbiter(question) => (self.events)(VolumeEvent::AskArbiter(question)),
             Effect::DropClients => self.clients.drop_all(shell),
             Effect::Notice(notice) => {
                 (self.events)(VolumeEvent::Notice(notice));
@@ -320,6 +339,11 @@ impl Reactor {
                     self.clients
                         .attach(&mut self.shell, socket, received, session);
                 }
+            }
+            Message::Arbiter(register) => {
+                self.shell
+                    .events
+                    .push_back(Event::ArbiterAnswered(register));
             }
             Message::Command(command, reply) => {
                 let then = match command {

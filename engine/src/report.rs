@@ -1,6 +1,7 @@
 //! What a replica tells the control plane.
 
 use format::types::Slot;
+use replica::arbiter::Question;
 use replica::event::SessionId;
 use replica::notice::Notice;
 use replica::status::Status;
@@ -27,6 +28,8 @@ pub enum VolumeEvent {
         /// Whose.
         peer: Slot,
     },
+    /// Ask the arbiter; [`Volume::arbiter_answered`](crate::volume::Volume::arbiter_answered) takes the answer.
+    AskArbiter(Question),
     /// The reactor has ended by itself; one sentence why.
     Failed(String),
 }

@@ -6,6 +6,7 @@ use crate::mailbox::{Mailbox, Message, Reply};
 use crate::reactor::Reactor;
 use crate::store::{self, Found};
 use format::types::Slot;
+use replica::arbiter::Register;
 use replica::command::{Answer, Command, Refusal};
 use replica::event::SessionId;
 use ring::SetupError;
@@ -116,6 +117,11 @@ impl Volume {
         };
         self.mailbox
             .post(Message::Command(command, Reply::new(reply, ended)));
+    }
+
+    /// Answers the question of [`VolumeEvent::AskArbiter`], once for each.
+    pub fn arbiter_answered(&self, register: Register) {
+        self.mailbox.post(Message::Arbiter(register));
     }
 
     /// Asks for the status; `None` if the reactor has ended.

@@ -15,6 +15,7 @@ use crate::view;
 use crate::volumes::{Hosted, Report, Volumes};
 use engine::volume::VolumeEvent;
 use format::types::{Name, VolumeId};
+use replica::arbiter::Register;
 use replica::notice::Notice;
 use std::collections::BTreeSet;
 use std::pin::Pin;
@@ -158,6 +159,12 @@ impl Daemon {
                     retry,
                 } => {
                     self.links.lost(hosted.record.volume, peer, session, retry);
+                }
+                VolumeEvent::AskArbiter(_) => {
+                    // No configuration names one yet.
+                    if let Ok(volume) = hosted.volume() {
+                        volume.arbiter_answered(Register::Unreachable);
+                    }
                 }
                 VolumeEvent::LinkWanted { peer } => self.links.wanted(hosted.record.volume, peer),
                 VolumeEvent::Failed(reason) => {

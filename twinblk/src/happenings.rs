@@ -6,6 +6,7 @@ use crate::units::Size;
 use crate::view::receipt_view;
 use format::types::{Configuration, Name};
 use replica::notice::Notice;
+use replica::status::ArbiterStanding;
 
 /// What happens outside of the core. The core's own notices have the numbers from 100 on.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -180,7 +181,25 @@ fn sentence(record: &Record, notice: &Notice) -> String {
         }
         Notice::Suspect(true) => "acknowledged writes may be missing since a power cut".to_owned(),
         Notice::Suspect(false) => "what a power cut may have taken is back".to_owned(),
+        Notice::Frozen | Notice::Thawed | Notice::Arbiter(_) | Notice::FailoverStarted { .. } => {
+            of_quorum(notice)
+        }
         Notice::Metadata(text) => text.clone(),
+    }
+}
+
+fn of_quorum(notice: &Notice) -> String {
+    match notice {
+        Notice::Frozen => {
+            "requests are held: a member does not answer, and no arbiter has dropped it".to_owned()
+        }
+        Notice::Arbiter(ArbiterStanding::Agrees) => "the arbiter answers".to_owned(),
+        Notice::Arbiter(standing) => standing.complaint().to_owned(),
+        Notice::FailoverStarted { quiet } => format!(
+            "nothing was heard of the primary for {} ms: this node takes over if the arbiter agrees",
+            quiet / 1_000_000
+        ),
+        _ => "requests go on".to_owned(),
     }
 }
 

@@ -2,11 +2,14 @@
 //! durable.
 //!
 //! ```text
-//!            drop, hand over, promote                    durable
-//!   None --------------------------------> Persisting ------------> None  (committed)
-//!     |                                        ^
-//!     |  admit               promised          |
-//!     +--------> Admitting --------------------+
+//!                              no arbiter                         durable
+//!   None --- drop, hand over, ------------------> Persisting ----------------> None  (committed)
+//!     |      promote                                  ^
+//!     |                 |  arbiter                    | the register holds it
+//!     |  admit          v             durable         |
+//!     +--> Admitting -> Noting -----------------> Proposing ---> None  (the register holds another)
+//!            promised                                 ^
+//!                          open from before a restart |
 //! ```
 
 use crate::event::SessionId;
@@ -39,6 +42,8 @@ pub(crate) enum Then {
     Opened,
     /// Our own change is committed.
     Committed,
+    /// A proposal may be sent.
+    Proposed,
     /// A handshake goes on.
     Settled {
         peer: Slot,
@@ -77,6 +82,16 @@ pub(crate) enum Change {
         peer: Slot,
         next: Configuration,
     },
+    /// A proposal is being made durable; it is not sent before (R5a).
+    Noting {
+        next: Configuration,
+        cause: Cause,
+    },
+    /// It is open until the register's epoch moves; both configurations bind.
+    Proposing {
+        next: Configuration,
+        cause: Cause,
+    },
     /// Our superblock with the new configuration is being written.
     Persisting {
         next: Configuration,
@@ -91,4 +106,18 @@ pub(crate) enum Cause {
     Admit(Slot),
     HandOver,
     Promote,
+    /// It was proposed before a restart.
+    Reopened,
+}
+
+impl Change {
+    /// A change that may be committed already, or will be: what it says binds beside what is committed.
+    pub(crate) fn open(&self) -> Option<(Configuration, Cause)> {
+        match *self {
+            Change::None | Change::Admitting { .. } => None,
+            Change::Noting { next, cause }
+            | Change::Proposing { next, cause }
+            | Change::Persisting { next, cause } => Some((next, cause)),
+        }
+    }
 }

@@ -1,5 +1,6 @@
 //! What an operator can tell a replica, and what it answers.
 
+use crate::settings::Failover;
 use format::types::Slot;
 
 /// An operator's command.
@@ -38,6 +39,8 @@ pub enum Command {
         /// Bytes, a multiple of the block size, not less than before.
         size_bytes: u64,
     },
+    /// An arbiter decides from now on who serves.
+    Arbitrate(Failover),
     /// Hold walks to the other replicas back, or let them go on.
     Pause(bool),
     /// Stop: finish what is in hand, flush everything, mark a clean stop. The answer is the last effect.

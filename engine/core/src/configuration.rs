@@ -1,6 +1,7 @@
 //! Changes of the configuration: who serves, and whose copies count.
 //!
-//! In manual mode the proposer's own durable superblock commits. One change is under way at a time.
+//! In manual mode the proposer's own durable superblock commits, else the arbiter does (see `arbitration`). One
+//! change is under way at a time.
 //! No answer that needs the new configuration leaves before it is committed (R2).
 
 use crate::change::{Cause, Change, Then};
@@ -25,7 +26,7 @@ impl Node {
     pub(crate) fn start_change(&mut self) {
         let suspect = self.superblock.suspect && self.disk_usable();
         let may = self.is_primary() && !suspect;
-        if !may || matches!(self.change, Change::Persisting { .. }) {
+        if !may || self.change.open().is_some() {
             return;
         }
         self.doomed = self.doomed.intersection(self.configuration.in_sync);
@@ -46,6 +47,9 @@ impl Node {
         if !self.is_logged_by(staying, self.doomed) {
             return;
         }
+        if !self.arbiter_answers() {
+            return self.consult();
+        }
         let next = Configuration {
             epoch: self.configuration.epoch + 1,
             generation: self.random.generation(),
@@ -55,8 +59,28 @@ impl Node {
         self.commit(next, Cause::Drop);
     }
 
-    /// Makes a configuration of our own durable; that commits it.
+    /// Has a configuration of our own committed: by the arbiter, or by making it durable here.
     pub(crate) fn commit(&mut self, next: Configuration, cause: Cause) {
+        if !self.has_arbiter() {
+            return self.commit_durably(next, cause);
+        }
+        self.superblock.proposal = Some(next);
+        self.change = Change::Noting { next, cause };
+        self.persist(Then::Proposed);
+    }
+
+    /// Makes a configuration of our own durable, after which it binds.
+    pub(crate) fn commit_durably(&mut self, next: Configuration, cause: Cause) {
+        let promotes = matches!(cause, Cause::Promote | Cause::Reopened)
+            && next.primary == Some(self.slot)
+            && next.in_sync.contains(self.slot);
+        if promotes && self.disk_usable() {
+            let superblock = &mut self.superblock;
+            superblock.suspect &= cause == Cause::Reopened;
+            superblock.discarded = false;
+            superblock.pending_admission = None;
+            superblock.disk_state = DiskState::UpToDate;
+        }
         self.record(next);
         self.change = Change::Persisting { next, cause };
         self.persist(Then::Committed);
@@ -100,6 +124,11 @@ impl Node {
             Then::Nothing => {}
             Then::Opened => self.opened(),
             Then::Committed => self.committed(),
+            Then::Proposed => {
+                if let Change::Noting { next, cause } = self.change {
+                    self.change = Change::Proposing { next, cause };
+                }
+            }
             Then::Settled { peer, session } => self.settled(peer, session),
             Then::Learned {
                 peer,
@@ -148,6 +177,7 @@ impl Node {
             Cause::Admit(peer) => self.admitted(peer),
             Cause::HandOver => self.handed_over(),
             Cause::Promote => self.promotion_committed(),
+            Cause::Reopened => self.reopened_committed(),
         }
         self.renew_sessions();
         self.restart_handshakes();
@@ -159,6 +189,7 @@ impl Node {
     pub(crate) fn bind(&mut self, next: Configuration) {
         let before = self.configuration;
         self.configuration = next;
+        self.leases.quiet_since = self.now;
         if next.primary != before.primary {
             // Another primary counts its writes from elsewhere: its numbers say nothing about those before.
             self.log.begin_reign();

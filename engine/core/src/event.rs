@@ -5,6 +5,7 @@
 //! which they were pushed. At the end of a turn, when no event is at hand, it steps
 //! [`Event::TurnEnded`]: what a turn has gathered (log writes, acknowledgements) leaves then.
 
+use crate::arbiter::{Question, Register};
 use crate::command::{Answer, Command, Refusal};
 use crate::notice::Notice;
 use format::bitmap_page::BitmapPage;
@@ -163,6 +164,8 @@ pub enum Event {
         /// What.
         command: Command,
     },
+    /// The arbiter has answered the question under way, or will not.
+    ArbiterAnswered(Register),
     /// The time that [`Node::deadline`](crate::Node::deadline) named has come.
     Tick,
     /// No event is at hand.
@@ -281,6 +284,8 @@ pub enum Effect {
         /// Whether to connect again (with backoff), or to wait for an operator.
         retry: bool,
     },
+    /// Ask the arbiter; the answer is [`Event::ArbiterAnswered`]. One question is under way at a time.
+    AskArbiter(Question),
     /// The node has stopped serving: disconnect all clients.
     DropClients,
     /// Something that a person may want to know.

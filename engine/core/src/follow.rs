@@ -226,13 +226,18 @@ impl Node {
         let Some(session) = self.peer(peer).up() else {
             return;
         };
-        let id = session.id;
+        let (id, lineage) = (session.id, session.lineage.clone());
         let follows = session.relation == Relation::Follower(Goal::Resync);
         let ours = next.in_sync.contains(self.slot) && next.epoch > self.configuration.epoch;
         if !follows || !ours || !self.disk_usable() || !self.knows_all_of(next) {
             return self.disconnect(peer, "it wants to admit whom it cannot", true);
         }
         self.superblock.pending_admission = Some((next.epoch, next.generation));
+        // What we hold now is the source's, whether we come to be a member or not; where its commit is told by
+        // the arbiter alone nothing else would say so.
+        self.superblock.data_generation = lineage.generation;
+        self.superblock.history = lineage.history;
+        self.superblock.history_complete = lineage.complete;
         // All that it may have lost in a power cut it has been given again; another cut makes it suspect anew.
         self.superblock.suspect = false;
         let epoch = next.epoch;

@@ -367,24 +367,32 @@ impl Node {
 
     /// Work may go on with the peer.
     fn session_up(&mut self, peer: Slot) {
-        let (me, primary) = (self.slot, self.configuration.primary);
+        let (me, primary, now) = (self.slot, self.configuration.primary, self.now);
         let state = self.peer_mut(peer);
         let Some(session) = state.session.as_mut() else {
             return;
         };
         session.stage = Stage::Up;
+        session.up_since = Some(now);
         session.sent = None;
-        let relation = session.relation;
         let incarnation = session.heard.as_ref().map_or(0, |heard| heard.incarnation);
         state.known_incarnation = incarnation;
         state.resumable = primary.is_some_and(|primary| primary == me || primary == peer);
         state.lost_at = None;
+        if primary == Some(peer) {
+            self.leases.hold_until = 0;
+        }
+        if self.has_arbiter() {
+            // What has not been proposed is off, now that it answers; and its lease is asked for.
+            self.doomed = self.doomed.without(peer);
+            self.ping(peer);
+        }
         if self.is_primary() && self.configuration.in_sync.contains(peer) {
             self.resend_writes(peer);
             self.send_flush(peer);
         }
         if matches!(self.role, Role::Waiting) {
-            self.confirmed_by(peer, relation);
+            self.confirmed_by(peer);
         }
         self.start_walk(peer);
         self.hand_over_if_useless();
@@ -398,22 +406,17 @@ impl Node {
         session.is_some_and(|session| session.agreed == Some(self.configuration))
     }
 
-    /// A member confirms that the recorded primary may serve, unless either may have lost writes: then all is
-    /// made equal first. One that cannot do a member's part still knows the configuration.
-    fn confirmed_by(&mut self, peer: Slot, relation: Relation) {
-        let session = self.peer(peer).session.as_ref();
-        let Some(heard) = session.and_then(|session| session.heard.as_ref()) else {
-            return;
+    /// Members confirm that the recorded primary may serve, unless it or they may have lost writes: then all is
+    /// made equal first. With an arbiter one will do: whoever else has taken over gives no lease. Without,
+    /// every other member has to, since any of them may know of a promotion.
+    fn confirmed_by(&mut self, peer: Slot) {
+        let others = self.other_members();
+        let asked = match self.has_arbiter() {
+            true => others.intersection(NodeSet::only(peer)),
+            false => others,
         };
-        let members = self.configuration.in_sync.contains(peer) && self.is_member();
-        let confirms = match relation {
-            Relation::Mirror => true,
-            Relation::Driver(Goal::Equalise { .. }) => !heard.suspect,
-            // Who was given up has been so with all that it may know of later.
-            Relation::Idle => self.agrees(peer) || self.has_given_up(peer),
-            _ => false,
-        };
-        if !members || !confirms {
+        let all = asked.iter().all(|member| self.is_confirmed_by(member));
+        if asked.is_empty() || !all || !self.is_member() {
             return;
         }
         // A disk that is not used any more can have lost nothing that matters.
@@ -424,6 +427,21 @@ impl Node {
             self.clear_suspicion();
         }
         self.resume();
+    }
+
+    /// Whether the member knows of nothing later. One that cannot do a member's part still knows the configuration.
+    fn is_confirmed_by(&self, member: Slot) -> bool {
+        let Some(session) = self.peer(member).up() else {
+            return false;
+        };
+        let suspect = session.heard.as_ref().is_none_or(|heard| heard.suspect);
+        match session.relation {
+            Relation::Mirror => true,
+            Relation::Driver(Goal::Equalise { .. }) => !suspect,
+            // Who was given up has been so with all that it may know of later.
+            Relation::Idle => self.agrees(member) || self.has_given_up(member),
+            _ => false,
+        }
     }
 
     /// Whether an operator has given the connected peer's side up: it serves nobody and decides nothing.

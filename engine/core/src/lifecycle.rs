@@ -20,6 +20,15 @@ impl Node {
             return;
         }
         self.role = Role::Secondary;
+        let undecided = self.superblock.proposal;
+        if let Some(next) = undecided.filter(|_| self.has_arbiter()) {
+            // Only the register will do: it may hold this or not.
+            let cause = Cause::Reopened;
+            self.change = Change::Proposing { next, cause };
+        }
+        if undecided.is_some() || self.superblock.arbitrated && !self.has_arbiter() {
+            return;
+        }
         let alone = self.configuration.in_sync == NodeSet::only(self.slot);
         if alone && std::mem::take(&mut self.superblock.suspect) {
             // Nobody has more than we have: what was flushed is served, as by a local disk.
@@ -47,6 +56,13 @@ impl Node {
     pub(crate) fn take_over(&mut self) {
         self.disconnect_all("roles have changed", true);
         let answer = self.swapping.take();
+        if matches!(self.role, Role::Stopping(_) | Role::Stopped) {
+            // It is the recorded primary when it starts again.
+            if let Some(id) = answer {
+                self.refuse_command(id, "the replica is stopping");
+            }
+            return;
+        }
         if self.superblock.suspect && !self.other_members().is_empty() {
             // Members are made equal before anything is acknowledged.
             self.role = Role::Waiting;
@@ -58,8 +74,24 @@ impl Node {
         self.begin_promotion(None, false, answer);
     }
 
-    fn begin_promotion(&mut self, commits: Option<NodeSet>, forced: bool, answer: Option<u64>) {
-        let step = PromotionStep::Draining;
+    /// A proposal from before a restart is committed.
+    pub(crate) fn reopened_committed(&mut self) {
+        if matches!(self.role, Role::Secondary) && self.configuration.primary == Some(self.slot) {
+            self.role = Role::Waiting;
+            self.arbitration.look_at = self.now;
+        }
+    }
+
+    pub(crate) fn begin_promotion(
+        &mut self,
+        commits: Option<NodeSet>,
+        forced: bool,
+        answer: Option<u64>,
+    ) {
+        let step = match commits {
+            Some(_) if self.has_arbiter() => PromotionStep::Consulting,
+            _ => PromotionStep::Draining,
+        };
         self.role = Role::Promoting(Promotion {
             step,
             commits,
@@ -131,20 +163,45 @@ impl Node {
         if self.superblock.suspect && !self.is_best() {
             return protects("it may have lost writes in a power cut (--force overrides)".into());
         }
-        if let Some(away) = others.difference(reached).first() {
+        if self.has_arbiter() {
+            self.may_ask_arbiter()?;
+        } else if let Some(away) = others.difference(reached).first() {
             let name = self.name_of(away);
             return protects(format!(
                 "{name} cannot be reached and may be serving: make sure that it is not, then --force"
             ));
         }
         let mut members = self.configuration.in_sync.iter();
-        let coordinator = members.find(|member| !self.has_given_up(*member));
+        let here = reached.with(self.slot);
+        let coordinator =
+            members.find(|member| here.contains(*member) && !self.has_given_up(*member));
         Ok((coordinator == Some(self.slot)).then_some(reached))
+    }
+
+    /// Whether the primary has been silent for long enough that the arbiter may be asked to replace it.
+    fn may_ask_arbiter(&self) -> Result<(), Refusal> {
+        let primary = self
+            .configuration
+            .primary
+            .filter(|primary| *primary != self.slot);
+        match primary {
+            Some(primary) if self.now < self.grace_until() => {
+                let name = self.name_of(primary);
+                let wait = (self.grace_until() - self.now).div_ceil(1_000_000);
+                Err(Refusal::NotNow(format!(
+                    "{name} has answered a moment ago and may be serving: try again in {wait} ms"
+                )))
+            }
+            _ => Ok(()),
+        }
     }
 
     /// The steps of promotions, handovers and stops that wait for something else to end.
     pub(crate) fn lifecycle_advance(&mut self) {
         match &self.role {
+            Role::Promoting(promotion) if promotion.step == PromotionStep::Consulting => {
+                self.promotion_consults();
+            }
             Role::Promoting(promotion)
                 if promotion.step == PromotionStep::Draining
                     && self.nothing_applying()
@@ -162,7 +219,7 @@ impl Node {
         }
     }
 
-    fn set_promotion_step(&mut self, step: PromotionStep) {
+    pub(crate) fn set_promotion_step(&mut self, step: PromotionStep) {
         if let Role::Promoting(promotion) = &mut self.role {
             promotion.step = step;
         }
@@ -181,19 +238,18 @@ impl Node {
             return;
         };
         match (result, promotion.commits) {
-            (Err(_), _) => self.promotion_failed(),
+            (Err(_), _) => self.promotion_failed("the replica's disk has failed"),
             (Ok(()), None) => self.serve(),
             (Ok(()), Some(members)) => self.commit_promotion(members, promotion.forced),
         }
     }
 
-    pub(crate) fn promotion_failed(&mut self) {
+    pub(crate) fn promotion_failed(&mut self, reason: &str) {
         let Role::Promoting(promotion) = std::mem::replace(&mut self.role, Role::Secondary) else {
             return;
         };
         if let Some(id) = promotion.answer {
-            let refusal = Refusal::NotNow("the replica's disk has failed".into());
-            self.answer(id, Err(refusal));
+            self.answer(id, Err(Refusal::NotNow(reason.into())));
         }
     }
 
@@ -206,10 +262,11 @@ impl Node {
             in_sync: members.with(self.slot),
         };
         self.superblock.forced |= forced;
-        self.superblock.suspect = false;
-        self.superblock.discarded = false;
-        self.superblock.pending_admission = None;
-        self.superblock.disk_state = DiskState::UpToDate;
+        if !self.has_arbiter() {
+            // By force: unforced it would not have come so far.
+            self.superblock.arbitrated = false;
+            self.superblock.proposal = None;
+        }
         self.commit(next, Cause::Promote);
     }
 
@@ -261,7 +318,7 @@ impl Node {
     /// A later configuration has another primary, or none: this node serves no more (R4).
     pub(crate) fn supersede(&mut self, reason: &'static str) {
         if let Role::Promoting(_) = self.role {
-            self.promotion_failed();
+            self.promotion_failed(reason);
         }
         self.stop_serving(reason, RequestError::NotPrimary);
         for peer in self
@@ -301,7 +358,11 @@ impl Node {
         match self.role {
             Role::Primary if !self.is_member() => self.begin_handover(Some(member), None),
             // Only who knows of nothing later may say who serves next.
-            Role::Waiting if matches!(self.change, Change::None) && self.agrees(member) => {
+            Role::Waiting
+                if matches!(self.change, Change::None)
+                    && self.agrees(member)
+                    && self.arbiter_answers() =>
+            {
                 self.give_up_waiting(member);
             }
             _ => {}
@@ -336,7 +397,7 @@ impl Node {
             _ if !member => "it is not an up-to-date member of the in-sync set",
             _ if !coordinates => "this node does not decide who serves",
             _ if !idle => "the configuration is changing; try again",
-            Role::Primary => return self.begin_handover(Some(peer), None),
+            Role::Primary => return self.wish_handover(Some(peer), None),
             Role::Secondary | Role::Waiting => return self.commit_handover(Some(peer)),
             _ => "this node is busy; try again",
         };

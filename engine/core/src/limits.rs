@@ -35,6 +35,13 @@ pub const FIRST_SEQUENCE: u64 = 2;
 pub const PACE_INTERVAL_NANOS: u64 = 100_000_000;
 /// How long a page or a hung disk is left alone before it is tried or looked at again.
 pub const CHECK_INTERVAL_NANOS: u64 = 1_000_000_000;
+/// Two clocks that count the same time apart by more than one part in this many are broken: quartz is good for one
+/// in 10,000, and time daemons slew by one in 2,000 at most.
+pub const DRIFT_DIVISOR: u64 = 500;
+/// What grace exceeds the lease by besides drift: a reply that was decided on within the lease leaves within this.
+pub const GRACE_MARGIN_NANOS: u64 = 50_000_000;
+/// How long an arbiter that did not answer, or has not moved, is left alone.
+pub const ARBITER_RETRY_NANOS: u64 = 250_000_000;
 
 const _: () = assert!(DATA_BYTES_MAX.is_multiple_of(BLOCK_BYTES));
 const _: () = assert!(PAYLOAD_BYTES_MAX as u64 >= CHUNK_BYTES);

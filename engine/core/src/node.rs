@@ -11,39 +11,17 @@ use crate::limits::CHECK_INTERVAL_NANOS;
 use crate::notice::Notice;
 use crate::operation::{IoTarget, OperationId, Operations, Work};
 use crate::peer::Peer;
+use crate::quorum::{Arbitration, Leases};
 use crate::random::Random;
 use crate::role::Role;
 use crate::sequence::Sequences;
+use crate::settings::Settings;
 use crate::status::Receipt;
 use format::bitmap_page::BitmapPage;
 use format::frame::{Frame, Identity};
 use format::superblock::Superblock;
 use format::types::{BootId, Configuration, DiskState, NodeSet, REPLICAS_MAX, Slot, Span};
 use std::collections::VecDeque;
-
-/// How a node behaves; from the configuration file.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Settings {
-    /// A peer that has not answered for this long is gone.
-    pub peer_timeout: Nanos,
-    /// How often a peer is pinged.
-    pub ping_interval: Nanos,
-    /// What 99 of 100 clients' requests should take at most while a walk goes on; it slows down for that.
-    pub application_p99_max: Nanos,
-    /// A local I/O unanswered for this long has failed.
-    pub io_timeout: Nanos,
-}
-
-impl Default for Settings {
-    fn default() -> Self {
-        Settings {
-            peer_timeout: 2_000_000_000,
-            ping_interval: 250_000_000,
-            application_p99_max: 20_000_000,
-            io_timeout: 30_000_000_000,
-        }
-    }
-}
 
 /// What the shell has found on disk.
 #[derive(Debug)]
@@ -113,6 +91,9 @@ pub struct Node {
     pub(crate) paused: bool,
     /// Checkpoints begun by this process.
     pub(crate) checkpoints: u64,
+    pub(crate) opened_at: Nanos,
+    pub(crate) arbitration: Arbitration,
+    pub(crate) leases: Leases,
     /// The command that a handover to this replica answers.
     pub(crate) swapping: Option<u64>,
     /// Commands that a verify answers when it ends.
@@ -166,6 +147,7 @@ impl Node {
                 self.frame_received(peer, session, frame, epoch, payload);
             }
             Event::Command { id, command } => self.command(id, command),
+            Event::ArbiterAnswered(register) => self.arbiter_answered(register),
             Event::Tick => self.tick(),
             Event::TurnEnded => self.turn_ended(),
         }
@@ -266,17 +248,20 @@ impl Node {
             self.write_wanted_pages();
             self.greet_drained();
             self.settle_sessions();
+            self.start_failover();
             self.lifecycle_advance();
             self.start_change();
+            self.ask_arbiter();
             self.start_barrier();
             for slot in self.others.iter() {
                 self.walk_advance(slot);
             }
             self.proceed_ready();
             if !self.again {
-                return;
+                break;
             }
         }
+        self.watch_lease();
     }
 
     /// When the node next wants an [`Event::Tick`].
@@ -290,6 +275,8 @@ impl Node {
             .chain(self.barrier_deadline())
             .chain(self.io_deadline())
             .chain(self.stop_deadline())
+            .chain(self.lease_deadline())
+            .chain(self.arbitration_deadline())
             .min()
     }
 
@@ -453,6 +440,7 @@ impl Node {
             crashed_primary: superblock.crashed_primary,
             discarded: superblock.discarded,
             forced: superblock.forced,
+            arbitrated: superblock.arbitrated,
             marked_blocks: marks.count() + marks.unsettled() as u64 + unstable,
             marks_valid: superblock.marks_valid.contains(peer),
         }

@@ -1,6 +1,7 @@
 //! What a person may want to know: the events of `twinblk events`.
 
-use crate::status::Receipt;
+use crate::status::{ArbiterStanding, Receipt};
+use crate::time::Nanos;
 use format::types::{Configuration, DiskState, Slot};
 
 /// One notice. Each has a stable name and number for scripts ([`Notice::name`], [`Notice::number`]).
@@ -79,6 +80,17 @@ pub enum Notice {
     },
     /// The replica may have lost acknowledged writes in a power cut, or that is mended.
     Suspect(bool),
+    /// Requests are held: a member does not answer and has not been dropped.
+    Frozen,
+    /// They are not any more.
+    Thawed,
+    /// The arbiter answers, or does not.
+    Arbiter(ArbiterStanding),
+    /// This member takes over, if the arbiter agrees.
+    FailoverStarted {
+        /// For how long it has heard nothing of the primary.
+        quiet: Nanos,
+    },
     /// Metadata was damaged; what was done about it.
     Metadata(String),
 }
@@ -104,6 +116,10 @@ impl Notice {
             Notice::Waiting { .. } => ("waiting", 203),
             Notice::Suspect(_) => ("suspect", 204),
             Notice::SplitBrain { .. } => ("split-brain", 205),
+            Notice::Frozen => ("frozen", 206),
+            Notice::Thawed => ("thawed", 207),
+            Notice::Arbiter(_) => ("arbiter", 208),
+            Notice::FailoverStarted { .. } => ("failover-started", 209),
             Notice::Disk { .. } => ("disk", 300),
             Notice::ReadRepaired { .. } => ("read-repaired", 301),
             Notice::Metadata(_) => ("metadata", 302),

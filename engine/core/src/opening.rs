@@ -6,15 +6,17 @@ use crate::change::{Change, Persistence, Then};
 use crate::dirty::Dirty;
 use crate::event::{Effects, Nanos};
 use crate::inflight::Inflight;
-use crate::node::{Node, Opening, Settings};
+use crate::node::{Node, Opening};
 use crate::notice::Notice;
 use crate::operation::Operations;
 use crate::peer::Peer;
+use crate::quorum::{Arbitration, Leases};
 use crate::random::Random;
 use crate::role::Role;
 use crate::sequence::Sequences;
+use crate::settings::Settings;
 use format::superblock::Superblock;
-use format::types::{EXTENT_BYTES, NodeSet, REPLICAS_MAX, Slot, Span};
+use format::types::{BootId, EXTENT_BYTES, NodeSet, REPLICAS_MAX, Slot, Span};
 use std::collections::VecDeque;
 
 impl Node {
@@ -36,11 +38,8 @@ impl Node {
                 superblock.size_bytes,
             );
         }
-        let rebooted = unclean && superblock.boot != opening.boot;
-        superblock.suspect |= rebooted;
-        superblock.crashed_primary |= unclean && superblock.configuration.primary == Some(slot);
-        superblock.clean = false;
-        superblock.boot = opening.boot;
+        let rebooted = begin_life(&mut superblock, opening.boot);
+        superblock.arbitrated |= settings.failover.lease().is_some();
         superblock.log_instance = random.number();
         let now = opening.now;
         let mut node = Node {
@@ -75,6 +74,9 @@ impl Node {
             postponed: VecDeque::new(),
             paused: false,
             checkpoints: 0,
+            opened_at: now,
+            arbitration: Arbitration::default(),
+            leases: Leases::at(now),
             swapping: None,
             verifying: None,
             last_receipt: None,
@@ -125,6 +127,17 @@ impl Node {
                 .iter()
                 .all(|slot| self.marks_of(slot).dirty_pages().next().is_none())
     }
+}
+
+/// A process begins: what may have been lost since the last one. Whether a power cut came between.
+fn begin_life(superblock: &mut Superblock, boot: BootId) -> bool {
+    let unclean = !std::mem::take(&mut superblock.clean);
+    let served = superblock.configuration.primary == Some(superblock.slot);
+    let rebooted = unclean && superblock.boot != boot;
+    superblock.suspect |= rebooted;
+    superblock.crashed_primary |= unclean && served;
+    superblock.boot = boot;
+    rebooted
 }
 
 fn peers_of(others: NodeSet, now: Nanos) -> [Option<Peer>; REPLICAS_MAX] {

@@ -30,6 +30,7 @@ impl Node {
                 self.paused = paused;
                 self.answer(id, Ok(Answer::Done));
             }
+            Command::Arbitrate(failover) => self.arbitrate(id, failover),
             Command::Stop => self.begin_stop(id),
         }
     }
@@ -40,7 +41,7 @@ impl Node {
 
     fn demote(&mut self, id: u64) {
         match self.role {
-            Role::Primary => self.begin_handover(None, Some(id)),
+            Role::Primary => self.wish_handover(None, Some(id)),
             _ if self.configuration.primary == Some(self.slot) => {
                 self.refuse_command(id, "the replica is not serving; try again");
             }

@@ -76,6 +76,8 @@ pub(crate) struct Session {
     /// When we sent the newest ping that the peer has answered.
     pub(crate) answered_at: Nanos,
     pub(crate) next_ping: Nanos,
+    /// Since when work goes on.
+    pub(crate) up_since: Option<Nanos>,
     pub(crate) acks: Acks,
     /// The lineage of the peer's data, kept up with the configurations that it sends.
     pub(crate) lineage: Lineage,
@@ -102,6 +104,7 @@ impl Session {
             held: VecDeque::new(),
             answered_at: now,
             next_ping: now,
+            up_since: None,
             acks: Acks::default(),
             lineage: Lineage {
                 generation: Generation::NONE,
@@ -131,6 +134,9 @@ pub(crate) struct Peer {
     pub(crate) disk_state: Option<DiskState>,
     /// Since when it has not answered.
     pub(crate) lost_at: Option<Nanos>,
+    /// When we sent the newest ping that it has answered while both agreed on the configuration. What it has promised
+    /// by that holds, whatever becomes of the session.
+    pub(crate) leased_from: Option<Nanos>,
     /// The link waits for an operator.
     pub(crate) stand_alone: bool,
     pub(crate) split_brain: bool,
@@ -152,6 +158,7 @@ impl Peer {
             resumable: false,
             disk_state: None,
             lost_at: Some(now),
+            leased_from: None,
             stand_alone: false,
             split_brain: false,
             session: None,

@@ -12,6 +12,9 @@ impl Node {
     pub fn serving(&self) -> Result<(), String> {
         let primary = self.configuration.primary;
         let reason = match &self.role {
+            role::Role::Primary if self.leases.frozen_out => {
+                "a member does not answer and could not be dropped".to_owned()
+            }
             role::Role::Primary => return Ok(()),
             role::Role::Opening => "the replica is being opened".to_owned(),
             role::Role::Promoting(_) => "the replica is being promoted".to_owned(),
@@ -25,6 +28,10 @@ impl Node {
             role::Role::Secondary => match primary {
                 Some(primary) if primary != self.slot => {
                     format!("{} is the primary", self.name_of(primary))
+                }
+                _ if self.superblock.arbitrated && !self.has_arbiter() => {
+                    "an arbiter decides on this volume, and this node's configuration names none"
+                        .to_owned()
                 }
                 _ => "no node is the primary: promote one".to_owned(),
             },
@@ -51,6 +58,8 @@ impl Node {
             disk_state: self.superblock.disk_state,
             suspect: self.superblock.suspect,
             forced: self.superblock.forced,
+            frozen: self.leases.frozen_told,
+            arbiter: self.has_arbiter().then_some(self.arbitration.standing),
             paused: self.paused,
             peers: self
                 .peers

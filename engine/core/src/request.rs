@@ -100,10 +100,6 @@ impl Node {
         self.complete(request.token, Err(error));
     }
 
-    pub(crate) fn complete(&mut self, token: Token, result: Result<Option<Buffer>, RequestError>) {
-        self.out.push(Effect::Complete { token, result });
-    }
-
     /// Drops what a client that has gone had asked for and that has not been started.
     pub(crate) fn client_gone(&mut self, client: u32) {
         let unstarted: Vec<OperationId> = self
@@ -123,6 +119,7 @@ impl Node {
             self.retire(id);
         }
         self.barrier.waiting.retain(|token| token.client != client);
+        self.forget_withheld(client);
         let postponed = std::mem::take(&mut self.postponed);
         for request in postponed {
             if request.token.client != client {

@@ -50,6 +50,8 @@ pub(crate) struct Promotion {
 /// What a promotion waits for.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum PromotionStep {
+    /// The arbiter has to be there, and leases that were given to have ended.
+    Consulting,
     /// I/O of an old primary or session has not ended.
     Draining,
     /// Our own disk is being flushed before our first I/O.

@@ -92,12 +92,13 @@ impl Node {
             self.role,
             Role::Opening | Role::Promoting(_) | Role::HandingOver(_)
         ) || !self.persistence.is_idle()
-            || matches!(self.change, crate::change::Change::Persisting { .. });
+            || self.change.open().is_some();
         if busy {
             return;
         }
         // Who is to leave the set comes back once it has.
-        let leaving = match self.is_primary() && self.is_member() {
+        let decides = self.is_primary() && self.is_member() && !self.has_arbiter();
+        let leaving = match decides {
             true => self.doomed,
             false => NodeSet::EMPTY,
         };
@@ -151,8 +152,7 @@ impl Node {
             return self.release(payload);
         };
         if let Frame::Pong { echo } = frame {
-            current.answered_at = current.answered_at.max(echo);
-            return;
+            return self.ping_answered(peer, echo);
         }
         let holding = current.holding || current.stage == Stage::Settling;
         let ping = matches!(frame, Frame::Ping { .. });
@@ -164,7 +164,9 @@ impl Node {
             });
             return;
         }
-        if let Frame::Ping { sent_at, .. } = frame {
+        if let Frame::Ping { sent_at, .. } = frame
+            && self.ping_received(peer)
+        {
             self.send(peer, Frame::Pong { echo: sent_at }, None);
         }
         if !holding {
@@ -392,6 +394,9 @@ impl Node {
 
     /// A member that stops as planned is not waited for.
     fn peer_stops(&mut self, peer: Slot) {
+        if self.configuration.primary == Some(peer) {
+            self.leases.hold_until = self.now + self.settings.restart_hold;
+        }
         if self.is_primary() {
             self.drop_member(peer);
         }

@@ -16,6 +16,42 @@ pub enum Role {
     Stopped,
 }
 
+/// What is known of the arbiter.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+pub enum ArbiterStanding {
+    /// It has not been asked: there was no reason to.
+    #[default]
+    Unasked,
+    /// It holds what this replica knew, or what it has just learned.
+    Agrees,
+    /// It does not answer.
+    Unreachable,
+    /// It holds nothing yet; once all replicas are connected it is told.
+    Empty,
+    /// It holds an older configuration: it was set back, and decides nothing.
+    Behind,
+    /// It holds what this volume's cannot be.
+    Foreign,
+}
+
+impl ArbiterStanding {
+    /// Why nothing can be decided, in one line.
+    pub fn complaint(self) -> &'static str {
+        match self {
+            ArbiterStanding::Unasked => "the arbiter has not been asked yet; try again",
+            ArbiterStanding::Agrees => "the arbiter is being asked; try again",
+            ArbiterStanding::Unreachable => "the arbiter cannot be reached",
+            ArbiterStanding::Empty => {
+                "the arbiter holds nothing for this volume: connect all replicas, or reset it"
+            }
+            ArbiterStanding::Behind => {
+                "the arbiter holds an older configuration than this replica: reset it"
+            }
+            ArbiterStanding::Foreign => "the arbiter holds what cannot be this volume's: reset it",
+        }
+    }
+}
+
 /// DRBD's connection states.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum ConnectionState {
@@ -110,6 +146,10 @@ pub struct Status {
     pub suspect: bool,
     /// The last promotion was forced and has not been healed.
     pub forced: bool,
+    /// Requests are held: members, or the arbiter, would have to answer first.
+    pub frozen: bool,
+    /// What is known of the arbiter, where there is one.
+    pub arbiter: Option<ArbiterStanding>,
     /// Walks are held back.
     pub paused: bool,
     /// The other replicas.

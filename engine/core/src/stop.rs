@@ -20,7 +20,7 @@ impl Node {
                 let refusal = Refusal::NotNow("the replica is stopping already".into());
                 return self.answer(answer, Err(refusal));
             }
-            Role::Promoting(_) => self.promotion_failed(),
+            Role::Promoting(_) => self.promotion_failed("the replica is stopping"),
             Role::HandingOver(Handover {
                 answer: Some(id), ..
             }) => {
@@ -31,6 +31,9 @@ impl Node {
         }
         for request in std::mem::take(&mut self.postponed) {
             self.refuse(request, RequestError::Stopping);
+        }
+        if let Some((to, answer)) = self.arbitration.handover.take() {
+            self.refuse_handover(to, answer, "the replica is stopping");
         }
         self.role = Role::Stopping(Stop {
             answer,
@@ -65,6 +68,7 @@ impl Node {
             StopStep::Barrier if !barrier_idle && primary => {}
             StopStep::Barrier => {
                 stop.step = StopStep::Draining;
+                self.fail_withheld(RequestError::Stopping);
                 self.say_goodbye();
             }
             StopStep::Draining if drained => {

@@ -375,6 +375,9 @@ impl Node {
         if !idle || !matches!(self.role, Role::Primary | Role::Secondary) {
             return;
         }
+        if !self.arbiter_answers() {
+            return self.consult();
+        }
         let current = self.configuration;
         let in_sync = current.in_sync.with(peer);
         let next = Configuration {
@@ -418,7 +421,7 @@ impl Node {
     /// Whether the replica's admission is being committed: it is a member as good as ever, link or not.
     pub(crate) fn is_admitting(&self, peer: Slot) -> bool {
         let admits = Cause::Admit(peer);
-        matches!(self.change, Change::Persisting { cause, .. } if cause == admits)
+        self.change.open().is_some_and(|(_, cause)| cause == admits)
     }
 
     /// An admission that has not been committed is off.

@@ -352,6 +352,7 @@ impl Node {
         for request in std::mem::take(&mut self.postponed) {
             self.refuse(request, error);
         }
+        self.fail_withheld(error);
     }
 
     fn abandon(&mut self, id: OperationId, error: RequestError) {

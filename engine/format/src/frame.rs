@@ -112,6 +112,8 @@ pub struct Identity {
     pub discarded: bool,
     /// Its generation was made by force.
     pub forced: bool,
+    /// The sender asks an arbiter about its configurations.
+    pub arbitrated: bool,
     /// Blocks that the sender has marked for the receiver, unstable ones left out.
     pub marked_blocks: u64,
     /// Whether those marks cover all that differs.

@@ -69,6 +69,8 @@ pub struct Superblock {
     pub discarded: bool,
     /// Its generation was made by force and has not been healed.
     pub forced: bool,
+    /// An arbiter decides on its configurations.
+    pub arbitrated: bool,
     /// The machine's boot in which the replica was last open.
     pub boot: BootId,
     /// Blocks of the activity log that carry another instance are void.
@@ -129,8 +131,9 @@ mod superblock_flags {
     pub(super) const DISCARDED: u16 = 1 << 5;
     pub(super) const FORCED: u16 = 1 << 6;
     pub(super) const CLEAN: u16 = 1 << 7;
+    pub(super) const ARBITRATED: u16 = 1 << 8;
     /// All of them.
-    pub(super) const ALL: u16 = (1 << 8) - 1;
+    pub(super) const ALL: u16 = (1 << 9) - 1;
 }
 
 impl Block for SuperblockBytes {
@@ -219,6 +222,7 @@ impl Superblock {
             (self.discarded, flag::DISCARDED),
             (self.forced, flag::FORCED),
             (self.clean, flag::CLEAN),
+            (self.arbitrated, flag::ARBITRATED),
         ])
     }
 }
@@ -251,6 +255,7 @@ impl SuperblockBytes {
             crashed_primary: has(flag::CRASHED_PRIMARY),
             discarded: has(flag::DISCARDED),
             forced: has(flag::FORCED),
+            arbitrated: has(flag::ARBITRATED),
             boot: BootId(self.boot),
             log_instance: self.log_instance.get(),
             mark_floor: self.mark_floor.map(U64::get),

@@ -220,6 +220,7 @@ fn first_superblock(creation: &Creation) -> Result<Superblock, OpenError> {
         crashed_primary: false,
         discarded: false,
         forced: false,
+        arbitrated: false,
         boot: boot_id()?,
         log_instance: 0,
         mark_floor: [0; REPLICAS_MAX],

@@ -297,8 +297,8 @@ impl Disk {
     }
 
     /// The first block of the range that is not zero.
-    pub fn occupied(&self, range: Blocks) -> Option<u32> {
-        self.visible.range(range).next().map(|(number, _)| *number)
+    pub fn occupied(&self, range: Blocks) -> impl Iterator<Item = u32> {
+        self.visible.range(range).map(|(number, _)| *number)
     }
 
     /// All blocks that are not zero.

@@ -13,8 +13,10 @@ pub enum Checker {
     R3,
     /// A superseded primary acknowledges nothing.
     R4,
-    /// A link counts as alive only while pings are answered.
+    /// A link counts as alive only while pings are answered, and two primaries never acknowledge.
     R5,
+    /// A proposal is durable before it is sent, and what the register does not hold binds nobody.
+    R5a,
     /// The activity log comes before data.
     R6,
     /// Marks cover every difference.
@@ -47,7 +49,8 @@ impl Checker {
             Checker::R2 => "R2 marked before dropped",
             Checker::R3 => "R3 members promote",
             Checker::R4 => "R4 superseded primary",
-            Checker::R5 => "R5 answered pings",
+            Checker::R5 => "R5 leases",
+            Checker::R5a => "R5a open proposals",
             Checker::R6 => "R6 log before data",
             Checker::R7 => "R7 marks cover difference",
             Checker::R8 => "R8 marks dealt with",

@@ -7,8 +7,11 @@ use crate::meta::Meta;
 use format::frame::Digest;
 use format::types::{BootId, Slot};
 use replica::Node;
-use replica::event::{IoId, Nanos};
-use std::collections::BTreeMap;
+use replica::event::{Event, IoId, Nanos};
+use std::collections::{BTreeMap, VecDeque};
+
+/// A second.
+const NANOS: i64 = 1_000_000_000;
 
 /// An operation that the shell has in hand.
 #[derive(Debug)]
@@ -91,6 +94,12 @@ pub struct Host {
     pub dies_after: Option<u32>,
     /// How its disk misbehaves.
     pub ailment: Ailment,
+    /// Its process is stopped, as by SIGSTOP, until then.
+    pub stopped_until: Nanos,
+    /// What has happened meanwhile.
+    pub waiting: VecDeque<Event>,
+    /// Nanoseconds that its clock gains in a second; it loses them if negative.
+    pub drift: i64,
     /// It holds all that was acknowledged while it was a member.
     pub intact: bool,
     /// The last request before its last loss of power.
@@ -108,12 +117,19 @@ pub struct Host {
 impl Host {
     /// The clock of the machine.
     pub fn clock(&self, now: Nanos) -> Nanos {
-        now.wrapping_add(self.clock_ahead)
+        let gained =
+            now.cast_signed() / NANOS * self.drift + now.cast_signed() % NANOS * self.drift / NANOS;
+        now.wrapping_add_signed(gained)
+            .wrapping_add(self.clock_ahead)
     }
 
     /// The world's time at which the machine's clock shows this.
     pub fn world_time(&self, clock: Nanos) -> Nanos {
-        clock.wrapping_sub(self.clock_ahead)
+        let counted = clock.wrapping_sub(self.clock_ahead).cast_signed();
+        let lost = i128::from(counted) * i128::from(self.drift) / i128::from(NANOS + self.drift);
+        counted
+            .wrapping_sub(i64::try_from(lost).unwrap_or(0))
+            .cast_unsigned()
     }
 
     /// Whether the process runs and serves clients.

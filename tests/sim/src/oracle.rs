@@ -336,6 +336,12 @@ impl Oracle {
         self.unflushed.iter().copied()
     }
 
+    /// Whether a write that came after this order has touched the block.
+    pub fn is_overtaken(&self, number: u32, order: Order) -> bool {
+        let history = self.blocks.get(&number);
+        history.is_some_and(|history| history.entries.iter().any(|entry| entry.order > order))
+    }
+
     /// Whether the value of the sector would be below what a flush of this order promises.
     pub fn misses_flush(&self, number: u32, sector: usize, value: Tag, order: Order) -> bool {
         let Some(history) = self.blocks.get(&number) else {

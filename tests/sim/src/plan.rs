@@ -2,8 +2,8 @@
 
 use crate::rng::Rng;
 use format::types::EXTENT_BYTES;
-use replica::Settings;
 use replica::event::Nanos;
+use replica::{Failover, Lease, Settings};
 
 /// A millisecond.
 pub const MILLISECOND: Nanos = 1_000_000;
@@ -51,12 +51,16 @@ impl Plan {
         };
         let peer_timeout = rng.between(200, 500) * MILLISECOND;
         let nodes = if rng.permille(300) { 3 } else { 2 };
+        let failover = failover(rng, peer_timeout);
         Plan {
             nodes,
             size_bytes,
             settings: Settings {
                 peer_timeout,
                 ping_interval: peer_timeout / rng.between(4, 8),
+                failover,
+                suspect_promotes_after: rng.permille(800).then_some(4 * peer_timeout),
+                restart_hold: 2 * peer_timeout,
                 io_timeout: rng.between(600, 2000) * MILLISECOND,
                 ..Settings::default()
             },
@@ -72,5 +76,16 @@ impl Plan {
             hot_blocks: rng.between(8, 512),
             zero_permille: if sparse { 250 } else { 70 },
         }
+    }
+}
+
+/// Half of the worlds have an arbiter.
+fn failover(rng: &mut Rng, lease: Nanos) -> Failover {
+    let grace = Lease::grace_min(lease) + rng.below(lease / 2);
+    let lease = Lease::new(lease, grace).expect("grace is long enough");
+    match rng.below(8) {
+        0..4 => Failover::Manual,
+        4..7 => Failover::Automatic(lease),
+        _ => Failover::OnDemand(lease),
     }
 }

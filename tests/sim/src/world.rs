@@ -6,6 +6,7 @@ use self::faults::Cure;
 use self::growth::Growth;
 use self::operators::Operators;
 use self::planted::Saboteur;
+use self::register::Register;
 use self::states::States;
 use crate::coverage::Coverage;
 use crate::failure::{Checker, Failure};
@@ -15,6 +16,7 @@ use crate::network::{ConnectionId, Network};
 use crate::plan::Plan;
 use crate::rng::Rng;
 use crate::trace::Trace;
+use replica::arbiter::Question;
 use replica::event::{Effects, Event, IoId, Nanos};
 use std::collections::BTreeMap;
 
@@ -28,6 +30,7 @@ mod links;
 mod lives;
 pub mod operators;
 pub mod planted;
+mod register;
 pub mod states;
 mod storage;
 
@@ -80,6 +83,33 @@ pub enum Happening {
     Fault,
     /// A fault ends.
     Cure(Cure),
+    /// A question reaches the arbiter.
+    Question {
+        /// Whose.
+        host: usize,
+        /// In which life: who has died hears no answer.
+        life: u64,
+        /// Nobody waits for it any more.
+        late: bool,
+        /// What.
+        question: Question,
+    },
+    /// The arbiter's answer, or the end of patience, reaches a node.
+    Answer {
+        /// Which.
+        host: usize,
+        /// In which life.
+        life: u64,
+        /// What.
+        answer: replica::arbiter::Register,
+    },
+    /// A stopped process goes on.
+    Continue {
+        /// Whose.
+        host: usize,
+        /// In which life.
+        life: u64,
+    },
     /// The operators look at the nodes.
     Operators,
     /// A lie is told.
@@ -128,6 +158,7 @@ pub struct World {
     pub(crate) checks: Checks,
     pub(crate) coverage: Coverage,
     pub(crate) trace: Trace,
+    pub(crate) register: Register,
     pub(crate) saboteur: Saboteur,
     pub(crate) states: States,
     /// Draws for latencies and outcomes.
@@ -194,7 +225,21 @@ impl World {
             Happening::Lie { host, life, event } if self.lives(host, life) => {
                 self.step(host, event);
             }
-            Happening::Done { .. }
+            Happening::Answer { host, life, answer } if self.lives(host, life) => {
+                self.step(host, Event::ArbiterAnswered(answer));
+            }
+            Happening::Continue { host, life } if self.lives(host, life) => {
+                self.process_continues(host);
+            }
+            Happening::Question {
+                host,
+                life,
+                late,
+                question,
+            } => self.question_arrives(host, life, late, question),
+            Happening::Answer { .. }
+            | Happening::Continue { .. }
+            | Happening::Done { .. }
             | Happening::TurnEnded { .. }
             | Happening::ClientGone { .. }
             | Happening::Lie { .. } => {}
@@ -221,6 +266,10 @@ impl World {
 
     /// Steps a node, and carries out what it wants.
     pub(crate) fn step(&mut self, host: usize, event: Event) {
+        if self.hosts[host].stopped_until > self.now {
+            self.hosts[host].waiting.push_back(event);
+            return;
+        }
         let Some(event) = self.sabotage_event(host, event) else {
             return;
         };

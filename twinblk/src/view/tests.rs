@@ -42,6 +42,8 @@ fn protected() -> ReplicaStatus {
         disk_state: DiskState::UpToDate,
         suspect: false,
         forced: false,
+        frozen: false,
+        arbiter: None,
         paused: false,
         peers: vec![PeerStatus {
             slot: slot(1),

@@ -143,8 +143,9 @@ pub(super) mod identity_flags {
     pub(in crate::frame) const DISCARDED: u16 = 1 << 5;
     pub(in crate::frame) const FORCED: u16 = 1 << 6;
     pub(in crate::frame) const MARKS_VALID: u16 = 1 << 7;
+    pub(in crate::frame) const ARBITRATED: u16 = 1 << 8;
     /// All of them.
-    pub(in crate::frame) const ALL: u16 = (1 << 8) - 1;
+    pub(in crate::frame) const ALL: u16 = (1 << 9) - 1;
 }
 
 /// A fault's number; 0 is none.

@@ -267,6 +267,7 @@ fn identity(body: &[u8]) -> Result<Identity, Damage> {
         crashed_primary: has(identity_flags::CRASHED_PRIMARY),
         discarded: has(identity_flags::DISCARDED),
         forced: has(identity_flags::FORCED),
+        arbitrated: has(identity_flags::ARBITRATED),
         marked_blocks: head.marked_blocks.get(),
         marks_valid: has(identity_flags::MARKS_VALID),
     })

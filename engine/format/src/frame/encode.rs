@@ -228,6 +228,7 @@ impl Identity {
             (self.discarded, identity_flags::DISCARDED),
             (self.forced, identity_flags::FORCED),
             (self.marks_valid, identity_flags::MARKS_VALID),
+            (self.arbitrated, identity_flags::ARBITRATED),
         ])
     }
 }

@@ -196,6 +196,7 @@ fn the_document_tells_where_the_fields_lie() {
         (flag::DISCARDED, "discarded"),
         (flag::FORCED, "forced"),
         (flag::CLEAN, "clean"),
+        (flag::ARBITRATED, "arbitrated"),
     ];
     assert_eq!(flags.iter().fold(0, |all, (bit, _)| all | bit), flag::ALL);
     assert_numbers(

@@ -75,6 +75,7 @@ pub(crate) fn identity() -> Identity {
         crashed_primary: false,
         discarded: true,
         forced: false,
+        arbitrated: true,
         marked_blocks: 0x0a0b,
         marks_valid: true,
     }
@@ -108,6 +109,7 @@ pub(crate) fn superblock() -> Superblock {
         crashed_primary: true,
         discarded: false,
         forced: true,
+        arbitrated: true,
         boot: BootId(id(0xb0)),
         log_instance: 0x1112_1314_1516_1718,
         mark_floor: [0, 1, 2, 3, 4, 5, 6, 0xf1f2_f3f4_f5f6_f7f8],

@@ -80,7 +80,7 @@ fn any_identity() -> impl Strategy<Value = Identity> {
         option::of(any_configuration()),
         any_disk_state(),
     );
-    (ids, numbers, past, any::<[bool; 6]>()).prop_map(|(ids, numbers, past, flags)| Identity {
+    (ids, numbers, past, any::<[bool; 7]>()).prop_map(|(ids, numbers, past, flags)| Identity {
         volume: VolumeId(ids.0),
         size_bytes: numbers.0 * BLOCK_BYTES,
         node: NodeId(ids.1),
@@ -98,6 +98,7 @@ fn any_identity() -> impl Strategy<Value = Identity> {
         crashed_primary: flags[2],
         discarded: flags[3],
         forced: flags[4],
+        arbitrated: flags[6],
         marked_blocks: numbers.3,
         marks_valid: flags[5],
     })
@@ -282,7 +283,7 @@ pub(crate) fn any_superblock() -> impl Strategy<Value = Superblock> {
         any_disk_state(),
     );
     let marks = (any::<[u64; REPLICAS_MAX]>(), any::<u8>());
-    (numbers, ids, replicas, past, marks, any::<[bool; 6]>()).prop_map(
+    (numbers, ids, replicas, past, marks, any::<[bool; 7]>()).prop_map(
         |(numbers, ids, (name, slot, replica, present), past, marks, flags)| Superblock {
             sequence: numbers.0,
             volume: VolumeId(ids.0),
@@ -304,6 +305,7 @@ pub(crate) fn any_superblock() -> impl Strategy<Value = Superblock> {
             crashed_primary: flags[3],
             discarded: flags[4],
             forced: flags[5],
+            arbitrated: flags[6],
             boot: BootId(ids.2),
             log_instance: numbers.2,
             mark_floor: marks.0,

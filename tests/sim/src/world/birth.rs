@@ -16,6 +16,7 @@ use crate::world::clients::Clients;
 use crate::world::growth::Growth;
 use crate::world::operators::Operators;
 use crate::world::planted::Saboteur;
+use crate::world::register::Register;
 use crate::world::states::States;
 use format::superblock::{Replica, Superblock};
 use format::types::{
@@ -23,7 +24,11 @@ use format::types::{
     VolumeId,
 };
 use replica::event::Effects;
-use std::collections::BTreeMap;
+use replica::limits::DRIFT_DIVISOR;
+use std::collections::{BTreeMap, VecDeque};
+
+/// What a clock gains or loses in a second at most, in nanoseconds: half of what two may come apart by.
+const DRIFT_MAX: u64 = 1_000_000_000 / DRIFT_DIVISOR / 2;
 
 impl World {
     /// The world of a seed.
@@ -37,6 +42,7 @@ impl World {
             primary: Some(slots[rng.index(slots.len())]),
             in_sync: slots.iter().copied().collect(),
         };
+        let arbitrated = plan.settings.failover.lease().is_some();
         let volume = VolumeId(rng.wide().to_le_bytes());
         let replicas = replicas(&slots, &mut rng);
         let hosts = slots
@@ -62,6 +68,10 @@ impl World {
             checks: Checks::default(),
             coverage: Coverage::default(),
             trace,
+            register: Register {
+                held: arbitrated.then_some(first),
+                ..Register::default()
+            },
             saboteur,
             states: States::default(),
             chance: rng.fork(),
@@ -125,6 +135,7 @@ fn new_superblock(
         crashed_primary: false,
         discarded: false,
         forced: false,
+        arbitrated: false,
         boot: BootId::NONE,
         log_instance: 1,
         mark_floor: [0; REPLICAS_MAX],
@@ -154,5 +165,8 @@ fn host(superblock: Superblock, rng: &mut Rng) -> Host {
         promised_at: 0,
         superseded_by: None,
         forced: false,
+        stopped_until: 0,
+        waiting: VecDeque::new(),
+        drift: rng.below(2 * DRIFT_MAX + 1).cast_signed() - DRIFT_MAX.cast_signed(),
     }
 }

@@ -86,19 +86,32 @@ impl World {
     fn not_done(&self, member: usize, pending: &Pending) -> Option<u32> {
         let disk = &self.hosts[member].disk;
         if pending.ask == Ask::Zero {
-            let left = disk.occupied(blocks(pending.span));
+            let mut left = disk.occupied(blocks(pending.span));
+            let left = left.find(|number| !self.is_overtaken(pending, *number));
             let fua = pending.fua;
             let mut volatile = disk.volatile_in(blocks(pending.span)).into_iter();
-            let volatile =
-                volatile.find(|number| fua && !self.is_durable(member, *number, [Some(0); 8]));
+            let volatile = volatile.find(|number| {
+                let durable = self.is_durable(member, *number, [Some(0); 8]);
+                fua && !durable && !self.is_overtaken(pending, *number)
+            });
             return left.or(volatile);
         }
         blocks(pending.span).find(|number| {
+            if self.is_overtaken(pending, *number) {
+                return false;
+            }
             let written = self.written(pending, *number);
             let holds = disk.get(*number);
             let done = matches(&holds, &written);
             !done || pending.fua && !self.is_durable(member, *number, written)
         })
+    }
+
+    /// Whether a later write has touched the block although this request has not been answered: an answer that
+    /// waits for a lease tells of what has been.
+    fn is_overtaken(&self, pending: &Pending, number: u32) -> bool {
+        let oracle = &self.lineages.get(pending.lineage).oracle;
+        self.register.held.is_some() && oracle.is_overtaken(number, pending.order)
     }
 
     /// Whether a power cut would leave what was written.
@@ -153,7 +166,8 @@ impl World {
             if member == host {
                 continue;
             }
-            let differing = self.differing(member, pending.span.widened(), content);
+            let mut differing = self.differing(member, pending.span.widened(), content);
+            differing.retain(|number| !self.is_overtaken(pending, *number));
             if let Some(number) = differing.first().copied()
                 && self.works_with(host, member)
             {

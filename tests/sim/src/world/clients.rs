@@ -298,6 +298,7 @@ impl World {
             Ok(buffer) => {
                 self.clients.completed += 1;
                 self.check_acknowledging(host, &pending);
+                self.check_one_primary(host);
                 self.succeeded(host, &pending, buffer);
             }
             Err(error) => self.coverage.request_error(error),

@@ -68,6 +68,7 @@ impl World {
             } => {
                 self.disconnect(host, peer, session, retry);
             }
+            Effect::AskArbiter(question) => self.ask_register(host, question),
             Effect::DropClients => self.drop_clients(host),
             Effect::Notice(notice) => self.noticed(host, &notice),
             Effect::Answer { id, result } => self.answered(host, id, &result),

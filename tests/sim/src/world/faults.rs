@@ -6,7 +6,9 @@ use format::types::{BLOCK_BYTES, DiskState};
 use replica::event::Nanos;
 
 /// How often each fault strikes, in the order of [`Fault::ALL`].
-const WEIGHTS: [u32; 18] = [10, 14, 10, 3, 3, 14, 8, 8, 3, 3, 3, 5, 2, 2, 1, 1, 2, 8];
+const WEIGHTS: [u32; 22] = [
+    10, 14, 10, 3, 3, 14, 8, 8, 3, 3, 3, 5, 2, 2, 1, 1, 2, 8, 5, 5, 3, 8,
+];
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Fault {
@@ -28,10 +30,14 @@ enum Fault {
     MetadataError,
     FullDisk,
     PlannedStop,
+    ArbiterAway,
+    ArbiterCutOff,
+    ArbiterLosesAnswers,
+    ProcessStopped,
 }
 
 impl Fault {
-    const ALL: [Fault; 18] = [
+    const ALL: [Fault; 22] = [
         Fault::Crash,
         Fault::CrashAmongEffects,
         Fault::PowerCut,
@@ -50,6 +56,10 @@ impl Fault {
         Fault::MetadataError,
         Fault::FullDisk,
         Fault::PlannedStop,
+        Fault::ArbiterAway,
+        Fault::ArbiterCutOff,
+        Fault::ArbiterLosesAnswers,
+        Fault::ProcessStopped,
     ];
 
     fn name(self) -> &'static str {
@@ -72,6 +82,10 @@ impl Fault {
             Fault::MetadataError => "metadata error",
             Fault::FullDisk => "full disk",
             Fault::PlannedStop => "planned stop",
+            Fault::ArbiterAway => "arbiter away",
+            Fault::ArbiterCutOff => "arbiter cut off",
+            Fault::ArbiterLosesAnswers => "arbiter's answers lost",
+            Fault::ProcessStopped => "process stopped and continued",
         }
     }
 }
@@ -98,6 +112,8 @@ pub enum Cure {
         /// Which.
         host: usize,
     },
+    /// Everybody reaches the arbiter again.
+    Arbiter,
     /// Every host loses its power at once.
     Blackout,
 }
@@ -157,6 +173,21 @@ impl World {
                 self.schedule(until, Happening::Cure(Cure::Network));
             }
             Fault::PlannedStop => self.stop(host),
+            Fault::ArbiterAway => self.register.away_until = self.while_it_lasts(),
+            Fault::ArbiterCutOff => {
+                self.register.cut_off.insert(host);
+                let until = self.while_it_lasts();
+                self.schedule(until, Happening::Cure(Cure::Arbiter));
+            }
+            Fault::ArbiterLosesAnswers => {
+                self.register.lost_permille = 500;
+                let until = self.while_it_lasts();
+                self.schedule(until, Happening::Cure(Cure::Arbiter));
+            }
+            Fault::ProcessStopped => {
+                let until = self.while_it_lasts();
+                self.stop_process(host, until);
+            }
             _ => self.ail(fault, host),
         }
     }
@@ -233,6 +264,7 @@ impl World {
             Cure::Flow { from, to } => self.block(from, to, false),
             Cure::Network => self.network.delay = self.plan.network_delay,
             Cure::Disk { host } => self.hosts[host].ailment = Default::default(),
+            Cure::Arbiter => self.mend_arbiter(),
             Cure::Dark { host } if self.phase == Phase::Turmoil => self.go_dark(host),
             Cure::Blackout if self.phase == Phase::Turmoil => {
                 self.coverage.fault(Fault::Blackout.name());
@@ -242,10 +274,17 @@ impl World {
         }
     }
 
+    fn mend_arbiter(&mut self) {
+        self.register.cut_off.clear();
+        self.register.lost_permille = 0;
+    }
+
     /// Faults stop: everything is mended, and every node runs.
     fn calm_down(&mut self) {
         self.trace.line(self.now, || "all faults stop".into());
         self.network.delay = self.plan.network_delay;
+        self.mend_arbiter();
+        self.register.away_until = 0;
         for from in 0..self.hosts.len() {
             for to in (0..self.hosts.len()).filter(|to| *to != from) {
                 self.block(from, to, false);
@@ -253,6 +292,8 @@ impl World {
             self.hosts[from].ailment = Default::default();
             self.hosts[from].disk.mend();
             self.hosts[from].dies_after = None;
+            self.hosts[from].stopped_until = 0;
+            self.process_continues(from);
             self.schedule(self.now, Happening::Start { host: from });
         }
         let until = self.now + 60_000 * MILLISECOND;

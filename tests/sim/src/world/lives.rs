@@ -22,7 +22,10 @@ impl World {
         if self.hosts[host].down == Some(Down::Dark) {
             self.hosts[host].boot = BootId(self.chance.wide().to_le_bytes());
             // A clock that counts from the boot on begins anew.
-            self.hosts[host].clock_ahead = self.chance.below(1 << 30).wrapping_sub(self.now);
+            let shows = self.chance.below(1 << 30);
+            let (now, this) = (self.now, &mut self.hosts[host]);
+            this.clock_ahead = 0;
+            this.clock_ahead = shows.wrapping_sub(this.clock(now));
         }
         let known = recovered.superblock.boot;
         let boot = if self.hides_boots() && !known.is_none() {
@@ -121,6 +124,8 @@ impl World {
         self.hosts[host].dies_after = None;
         self.hosts[host].forced = false;
         self.hosts[host].operations.clear();
+        self.hosts[host].stopped_until = 0;
+        self.hosts[host].waiting.clear();
         self.hosts[host].ailment = Ailment::default();
         let mut chance = self.chance.fork();
         self.hosts[host].meta.crash(&mut chance);

@@ -43,6 +43,7 @@ fn kind(command: &Command) -> &'static str {
         Command::Grow { .. } => "grow",
         Command::Pause(true) => "pause",
         Command::Pause(false) => "go on",
+        Command::Arbitrate(_) => "arbitrate",
         Command::Stop => "stop",
     }
 }

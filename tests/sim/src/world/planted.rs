@@ -72,6 +72,8 @@ pub enum Lie {
     Read,
     /// A link that is to be dialled again is not.
     Redial,
+    /// The register takes proposals whatever they were built on.
+    Swap,
 }
 
 /// Who tells lies, and what has to be remembered for them.
@@ -347,6 +349,11 @@ impl World {
     /// What was there before is what a read returns, now and then.
     pub(crate) fn reads_stale(&mut self) -> bool {
         self.saboteur.lie == Some(Lie::Read) && self.chance.permille(20)
+    }
+
+    /// The register takes every proposal.
+    pub(crate) fn swaps_always(&self) -> bool {
+        self.saboteur.lie == Some(Lie::Swap)
     }
 
     /// A boot is not told from the one before.

@@ -84,6 +84,7 @@ fn superblock(index: usize, count: usize) -> Superblock {
         crashed_primary: false,
         discarded: false,
         forced: false,
+        arbitrated: false,
         boot: BootId([1; 16]),
         log_instance: 0,
         mark_floor: [0; 8],

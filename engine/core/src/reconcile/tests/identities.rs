@@ -49,6 +49,7 @@ fn replica(index: u8) -> Identity {
         crashed_primary: false,
         discarded: false,
         forced: false,
+        arbitrated: false,
         marked_blocks: 0,
         marks_valid: true,
     }

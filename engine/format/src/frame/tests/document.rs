@@ -91,6 +91,7 @@ fn the_document_numbers_flags_faults_and_walks() {
         (flag::DISCARDED, "discarded"),
         (flag::FORCED, "forced"),
         (flag::MARKS_VALID, "marks_valid"),
+        (flag::ARBITRATED, "arbitrated"),
     ];
     assert_eq!(
         identity_flags.iter().fold(0, |all, (bit, _)| all | bit),

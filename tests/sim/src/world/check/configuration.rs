@@ -8,6 +8,7 @@ use format::types::{Configuration, DiskState};
 impl World {
     /// A superblock is about to be written: a generation that nobody knew is minted.
     pub(crate) fn configuration_begins(&mut self, host: usize, superblock: &Superblock) {
+        self.check_held(host, superblock.configuration);
         let generation = superblock.configuration.generation;
         if self.lineages.of(generation).is_some() {
             return;
@@ -23,7 +24,7 @@ impl World {
     }
 
     /// An operator has forced a history of its own.
-    fn fork(&mut self, host: usize, configuration: Configuration, lineage: usize) {
+    pub(crate) fn fork(&mut self, host: usize, configuration: Configuration, lineage: usize) {
         self.coverage.fault("history forked by force");
         let id = self.lineages.fork(configuration.generation, lineage);
         self.trace
@@ -73,7 +74,7 @@ impl World {
     }
 
     /// A configuration is committed. R3: who may have proposed it.
-    fn committed(&mut self, host: usize, lineage: usize, next: Configuration) {
+    pub(crate) fn committed(&mut self, host: usize, lineage: usize, next: Configuration) {
         let latest = self.lineages.get(lineage).latest;
         let slot = self.hosts[host].slot;
         let member = latest.in_sync.contains(slot);
@@ -83,8 +84,9 @@ impl World {
         let other_counts = latest.primary.is_some_and(|primary| {
             latest.in_sync.contains(primary) && !next.in_sync.contains(primary)
         });
+        let free = self.register.held.is_some();
         let proposes = latest.primary == Some(slot)
-            || member && (latest.primary.is_none() || whole && !other_counts);
+            || member && (free || latest.primary.is_none() || whole && !other_counts);
         let new_primary = next
             .primary
             .filter(|primary| Some(*primary) != latest.primary);

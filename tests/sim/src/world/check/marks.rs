@@ -123,7 +123,7 @@ impl World {
 
     /// R2: a drop is proposed only after everyone who remains has durably marked what the dropped
     /// may lack.
-    fn check_drop(&mut self, host: usize, now: Configuration, next: Configuration) {
+    pub(crate) fn check_drop(&mut self, host: usize, now: Configuration, next: Configuration) {
         let me = Some(self.hosts[host].slot);
         let drops = now.primary == me && next.primary == me && next.generation != now.generation;
         // Who is forced to go on alone cannot know what the others have done since.

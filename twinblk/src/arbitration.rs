@@ -72,6 +72,8 @@ struct State {
     record: Option<Record>,
     // The setting that this node coordinates and has not decided.
     deciding: Option<Generation>,
+    // Why it has given no answer, once for as long as it is the same reason.
+    complaint: String,
 }
 
 impl Arbitration {
@@ -110,6 +112,7 @@ impl Arbitration {
             chosen: chosen.transpose()?,
             record,
             deciding: None,
+            complaint: String::new(),
         };
         Ok(Arbitration {
             path,
@@ -134,6 +137,15 @@ impl Arbitration {
             .chosen()
             .ok_or_else(|| Failure::failed("there is no arbiter"))?;
         chosen.register.ask(volume, change).await
+    }
+
+    /// Logs why a replica got no answer. That there is none the replica itself tells.
+    pub(crate) fn failed(&self, failure: Failure) {
+        let mut state = self.lock();
+        if state.complaint != failure.message {
+            tracing::warn!("the arbiter gives no answer: {failure}");
+            state.complaint = failure.message;
+        }
     }
 
     /// Fails where there is an arbiter already.

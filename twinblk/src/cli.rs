@@ -130,7 +130,7 @@ pub(crate) enum VolumeCommand {
     /// Wait until a volume is in a state
     Wait {
         name: String,
-        /// The state's first word: Protected, Resync, Alone, SplitBrain, Stopped, Waiting
+        /// The state's first word: Protected, Resync, Alone, Frozen, SplitBrain, Stopped, Waiting
         #[arg(long, default_value = "Protected")]
         state: String,
         /// Give up after this long, as in 60s

@@ -157,13 +157,14 @@ impl Config {
         document::parse(path, text, File::check)
     }
 
-    /// What a replica's reactor is started with.
+    /// What a replica's reactor is started with; whether there is an arbiter is for others to say.
     pub(crate) fn options(&self) -> Options {
         let nanos = |duration: Duration| u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX);
         Options {
             settings: Settings {
                 peer_timeout: nanos(self.lease),
                 ping_interval: nanos(self.lease / PINGS_PER_LEASE),
+                freeze_max: self.failover.freeze_max.map(nanos),
                 ..Settings::default()
             },
             arena_bytes: usize::try_from(self.arena_bytes).unwrap_or(usize::MAX),

@@ -2,6 +2,7 @@
 
 use crate::failure::Failure;
 use format::types::{Configuration, VolumeId};
+use replica::arbiter::Question;
 use std::fmt;
 use std::pin::Pin;
 
@@ -28,6 +29,16 @@ pub(crate) enum Change {
     Seed(Configuration),
     /// Put this in the place of whatever is there when the register is looked at: only an operator may say so.
     Replace(Configuration),
+}
+
+impl From<Question> for Change {
+    fn from(question: Question) -> Change {
+        match question {
+            Question::Read => Change::Read,
+            Question::Propose(next) => Change::Propose(next),
+            Question::Seed(first) => Change::Seed(first),
+        }
+    }
 }
 
 impl Change {

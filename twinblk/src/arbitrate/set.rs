@@ -9,6 +9,7 @@ use crate::failure::Failure;
 use crate::happenings::Incident;
 use crate::hexadecimal;
 use format::types::{Generation, Name, VolumeId};
+use replica::command::Command;
 use std::sync::Arc;
 
 /// Sets an arbiter on every node: first all prepare it, then this one decides, then all take it into use.
@@ -98,6 +99,14 @@ pub(crate) async fn prepare(
 pub(crate) async fn commit(daemon: &Arc<Daemon>, change: Generation) -> Result<(), Failure> {
     let committing = daemon.clone();
     let chosen = blocking(move || committing.arbitration.commit(change)).await?;
+    let failover = chosen.mode.with(daemon.config.failover.times);
+    daemon.volumes.arbitrate(failover);
+    for hosted in daemon.volumes.all() {
+        // One that is closed hears of it when it is opened.
+        if let Err(failure) = hosted.command(Command::Arbitrate(failover)).await {
+            tracing::warn!("volume {}: {failure}", hosted.record.name);
+        }
+    }
     daemon.incident(Incident::ArbiterSet(format!(
         "the arbiter is the {} on {}",
         chosen.settings.kind(),

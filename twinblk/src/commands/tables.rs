@@ -128,6 +128,10 @@ fn write_volume(out: &mut String, volume: &VolumeView) -> std::fmt::Result {
         ),
         (volume.forced, "promoted by force, and not healed yet"),
         (
+            volume.frozen,
+            "requests are held until a member or the arbiter answers",
+        ),
+        (
             volume.paused,
             "resyncs are held back: `twinblk volume resume` lets them go on",
         ),
@@ -135,6 +139,9 @@ fn write_volume(out: &mut String, volume: &VolumeView) -> std::fmt::Result {
         if set {
             writeln!(out, "  {words}")?;
         }
+    }
+    if let Some(words) = volume.arbiter.as_deref().and_then(standing) {
+        writeln!(out, "  {words}")?;
     }
     writeln!(out, "{}", replicas(&volume.replicas))?;
     if let Some(resync) = &volume.resync {
@@ -160,6 +167,25 @@ fn write_volume(out: &mut String, volume: &VolumeView) -> std::fmt::Result {
         )?;
     }
     Ok(())
+}
+
+/// What a person should know of the arbiter.
+fn standing(standing: &str) -> Option<&'static str> {
+    Some(match standing {
+        "Unasked" => "the arbiter has not been asked: there was no reason to",
+        "Unreachable" => {
+            "the arbiter does not answer: I/O goes on, changes of the configuration wait; \
+             `twinblk arbiter status` says why"
+        }
+        "Empty" => {
+            "the arbiter holds nothing of it: connect all replicas, or `twinblk arbiter reset`"
+        }
+        "Behind" => {
+            "the arbiter holds less than this node and decides nothing: `twinblk arbiter reset`"
+        }
+        "Foreign" => "the arbiter holds what this volume never was: `twinblk arbiter reset`",
+        _ => return None,
+    })
 }
 
 fn replicas(replicas: &[ReplicaView]) -> String {

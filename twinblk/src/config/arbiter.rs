@@ -4,6 +4,7 @@ use super::arbiter_settings::{ArbiterSettings, EtcdSettings, PREFIX};
 use super::bounded;
 use super::document::Complaint;
 use super::values::{Address, one_or_more};
+use replica::Lease;
 use serde::{Deserialize, Serialize};
 use std::ops::Range;
 use std::path::PathBuf;
@@ -19,14 +20,15 @@ const GRACE_LEASES_MAX: u64 = 10;
 /// Longer than this is for ever: write "freeze".
 const FREEZE_MS: Range<u64> = 0..86_400_001;
 const FREEZE_MS_DEFAULT: u64 = 30_000;
+const NANOS_PER_MS: u64 = 1_000_000;
 
 /// What a node does with an arbiter's help.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct Failover {
     /// When it takes a volume over.
     pub(crate) mode: Mode,
-    /// How long a member waits for a primary that it does not hear, before it proposes itself.
-    pub(crate) grace: Duration,
+    /// For how long members bind themselves.
+    pub(crate) times: Lease,
     /// How long requests are held without a quorum; `None`: until there is one.
     pub(crate) freeze_max: Option<Duration>,
 }
@@ -40,6 +42,16 @@ pub(crate) enum Mode {
     OnDemand,
     /// By itself
     Automatic,
+}
+
+impl Mode {
+    /// What a replica is told.
+    pub(crate) fn with(self, times: Lease) -> replica::Failover {
+        match self {
+            Mode::OnDemand => replica::Failover::OnDemand(times),
+            Mode::Automatic => replica::Failover::Automatic(times),
+        }
+    }
 }
 
 #[derive(Deserialize)]
@@ -141,12 +153,18 @@ impl FailoverSection {
         }
         let lease_ms = bounded("lease_ms", self.lease_ms, LEASE_MS_DEFAULT, LEASE_MS)?;
         let lease = Duration::from_millis(lease_ms);
+        let grace_at = self.grace_ms.as_ref().map_or(0..0, Spanned::span);
         let grace_ms = bounded(
             "grace_ms",
             self.grace_ms,
             lease_ms * 3 / 2,
             grace_ms_min(lease_ms)..lease_ms * GRACE_LEASES_MAX + 1,
         )?;
+        let times = Lease::new(lease_ms * NANOS_PER_MS, grace_ms * NANOS_PER_MS);
+        let times = times.ok_or_else(|| Complaint {
+            at: grace_at,
+            message: format!("grace_ms cannot be {grace_ms}: write more"),
+        })?;
         let on_no_quorum = self.on_no_quorum.map(Spanned::into_inner);
         let limited = on_no_quorum == Some(NoQuorum::Error);
         if let Some(freeze) = self.freeze_max_ms.as_ref().filter(|_| !limited) {
@@ -164,14 +182,14 @@ impl FailoverSection {
         )?;
         let failover = Failover {
             mode: self.mode.map(Spanned::into_inner).unwrap_or_default(),
-            grace: Duration::from_millis(grace_ms),
+            times,
             freeze_max: limited.then_some(Duration::from_millis(freeze_ms)),
         };
         Ok((lease, failover))
     }
 }
 
-/// The least grace for a lease, as the core has it: a primary's slow clock and a reply on its way come before it.
+/// The least grace for a lease, in whole milliseconds.
 fn grace_ms_min(lease_ms: u64) -> u64 {
-    lease_ms + lease_ms.div_ceil(500) + 50
+    Lease::grace_min(lease_ms * NANOS_PER_MS).div_ceil(NANOS_PER_MS)
 }

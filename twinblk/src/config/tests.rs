@@ -56,7 +56,7 @@ fn an_arbiter_is_read_with_defaults() {
     assert_eq!((arbiter.kind(), arbiter.addresses().len()), ("witness", 1));
     let failover = config.failover;
     assert_eq!(failover.mode, Mode::OnDemand);
-    assert_eq!(failover.grace, Duration::from_millis(3000));
+    assert_eq!(failover.times.grace(), 3_000_000_000);
     assert_eq!(failover.freeze_max, None);
     let list = witness.replace(
         "address = \"10.0.0.3:7789\"",
@@ -68,13 +68,14 @@ fn an_arbiter_is_read_with_defaults() {
                 ca_file = \"/etc/ca.pem\"\n[failover]\nmode = \"automatic\"\nlease_ms = 500\non_no_quorum = \
                 \"error\"\nfreeze_max_ms = 100\n";
     let config = parse(etcd).expect("it is good");
-    let Some(ArbiterSettings::Etcd(settings)) = config.arbiter else {
+    let Some(ArbiterSettings::Etcd(settings)) = &config.arbiter else {
         panic!("it is etcd");
     };
     assert_eq!(settings.prefix, "/twinblk/volumes");
     let failover = config.failover;
     assert_eq!(failover.mode, Mode::Automatic);
-    assert_eq!(failover.grace, Duration::from_millis(750));
+    assert_eq!(failover.times.grace(), 750_000_000);
+    assert_eq!(config.options().settings.freeze_max, Some(100_000_000));
     assert_eq!(failover.freeze_max, Some(Duration::from_millis(100)));
 }
 

@@ -1,12 +1,15 @@
 //! Nodes that know each other, in a folder of their own.
 
+use crate::arbiter::{Arbiter, Kind};
 use crate::link::Link;
 use crate::node::Node;
 use crate::program;
+use std::collections::BTreeSet;
 use std::fmt::Write as _;
 use std::net::{SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::Mutex;
 use tempfile::TempDir;
 
 /// The time without an answer after which a peer is gone, in the tests' configuration.
@@ -126,6 +129,30 @@ impl Cluster {
         }
     }
 
+    /// Two nodes, alpha and beta, and an arbiter that they fail over with by themselves; all started.
+    pub fn arbitrated_pair(kind: Kind) -> (Cluster, Arbiter) {
+        let mut cluster = Cluster::prepared(&["alpha", "beta"]);
+        let mut arbiter = Arbiter::new(kind, cluster.folder(), &cluster.key());
+        cluster.arbitrate(&arbiter, "automatic");
+        arbiter.start();
+        cluster.start();
+        (cluster, arbiter)
+    }
+
+    /// Names an arbiter, and when to fail over, in every node's configuration.
+    ///
+    /// # Panics
+    /// If a configuration cannot be written.
+    pub fn arbitrate(&self, arbiter: &Arbiter, mode: &str) {
+        for node in &self.nodes {
+            let file = node.folder().join("twinblk.toml");
+            let text = std::fs::read_to_string(&file).expect("a node's configuration");
+            let text = text.replace("[failover]\n", &format!("[failover]\nmode = \"{mode}\"\n"));
+            let text = format!("{text}\n{}", arbiter.section());
+            std::fs::write(&file, text).expect("a node's configuration");
+        }
+    }
+
     /// The folder of all.
     pub fn folder(&self) -> &Path {
         self.folder.path()
@@ -215,12 +242,17 @@ fn configuration(place: &Place<'_>, home: &Path, key: &Path, places: &[Place<'_>
 }
 
 /// Ports that nobody listens on, below those that the kernel gives to outgoing connections. Tests run in
-/// processes of their own, so each begins its search elsewhere.
+/// processes of their own, so each begins its search elsewhere, and gives no port twice.
 pub fn free_ports(count: usize) -> Vec<u16> {
+    static GIVEN: Mutex<BTreeSet<u16>> = Mutex::new(BTreeSet::new());
+    let mut given = GIVEN.lock().expect("nothing fails while it is held");
     let first = 10_000 + u16::try_from(std::process::id() * 7 % 20_000).unwrap_or(0);
-    (first..32_000)
+    let ports: Vec<u16> = (first..32_000)
         .chain(10_000..first)
+        .filter(|port| !given.contains(port))
         .filter(|port| TcpListener::bind(("127.0.0.1", *port)).is_ok())
         .take(count)
-        .collect()
+        .collect();
+    given.extend(&ports);
+    ports
 }

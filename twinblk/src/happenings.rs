@@ -181,9 +181,11 @@ fn sentence(record: &Record, notice: &Notice) -> String {
         }
         Notice::Suspect(true) => "acknowledged writes may be missing since a power cut".to_owned(),
         Notice::Suspect(false) => "what a power cut may have taken is back".to_owned(),
-        Notice::Frozen | Notice::Thawed | Notice::Arbiter(_) | Notice::FailoverStarted { .. } => {
-            of_quorum(notice)
-        }
+        Notice::ServesFlushed
+        | Notice::Frozen
+        | Notice::Thawed
+        | Notice::Arbiter(_)
+        | Notice::FailoverStarted { .. } => of_quorum(notice),
         Notice::Metadata(text) => text.clone(),
     }
 }
@@ -192,6 +194,11 @@ fn of_quorum(notice: &Notice) -> String {
     match notice {
         Notice::Frozen => {
             "requests are held: a member does not answer, and no arbiter has dropped it".to_owned()
+        }
+        Notice::ServesFlushed => {
+            "a power cut may have taken acknowledged writes, and no node that has them \
+                                  has returned: what was flushed is served"
+                .to_owned()
         }
         Notice::Arbiter(ArbiterStanding::Agrees) => "the arbiter answers".to_owned(),
         Notice::Arbiter(standing) => standing.complaint().to_owned(),

@@ -215,6 +215,7 @@ impl Node {
             if !self.may_serve_suspect() {
                 return;
             }
+            self.tell_what_is_given_up();
             self.clear_suspicion();
         }
         self.resume();
@@ -226,6 +227,12 @@ impl Node {
         let waited = self.settings.suspect_promotes_after;
         let waited = waited.is_some_and(|wait| self.now >= self.opened_at + wait);
         self.is_best() || nobody && waited
+    }
+
+    fn tell_what_is_given_up(&mut self) {
+        if self.superblock.suspect && !self.is_best() {
+            self.notice(Notice::ServesFlushed);
+        }
     }
 
     /// The register holds a later configuration: it is so, whoever has told nobody of it.
@@ -294,6 +301,7 @@ impl Node {
                 quiet: self.now - self.leases.quiet_since,
             });
             let reached = self.up_among(self.other_members());
+            self.tell_what_is_given_up();
             self.disconnect_all("this node takes over", true);
             self.begin_promotion(Some(reached), false, None);
         }

@@ -81,7 +81,8 @@ impl Node {
             superblock.pending_admission = None;
             superblock.disk_state = DiskState::UpToDate;
         }
-        self.record(next);
+        // What was in flight when the process before ended is told by marks alone.
+        self.record_as(next, cause != Cause::Reopened);
         self.change = Change::Persisting { next, cause };
         self.persist(Then::Committed);
     }
@@ -89,13 +90,19 @@ impl Node {
     /// Puts a configuration of our own history into the superblock. Our data's lineage moves with it only
     /// if we are a member; marks for those that it takes in are void.
     pub(crate) fn record(&mut self, next: Configuration) {
+        self.record_as(next, true);
+    }
+
+    /// The same; marks are void only if the admission ends what this process has brought about.
+    fn record_as(&mut self, next: Configuration, voids: bool) {
         let before = self.superblock.configuration;
         self.superblock.configuration = next;
         let member = next.in_sync.contains(self.slot);
         if member && next.generation != self.superblock.data_generation {
             self.superblock.advance(next.generation);
         }
-        for slot in self.voided(before, next).iter() {
+        let voided = self.voided(before, next);
+        for slot in voided.iter().filter(|_| voids) {
             self.superblock.mark_floor[slot.index()] = next.epoch;
             self.superblock.marks_valid = self.superblock.marks_valid.with(slot);
         }
@@ -158,7 +165,9 @@ impl Node {
         };
         self.change = Change::None;
         let before = self.configuration;
-        self.clear_voided(before, next);
+        if cause != Cause::Reopened {
+            self.clear_voided(before, next);
+        }
         self.bind(next);
         if cause == Cause::HandOver {
             // All have flushed; who takes over has to know.

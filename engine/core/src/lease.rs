@@ -98,7 +98,11 @@ impl Node {
     pub(crate) fn complete(&mut self, token: Token, result: Result<Option<Buffer>, RequestError>) {
         match result {
             Ok(buffer) if !self.holds_lease() => self.leases.withheld.push_back((token, buffer)),
-            result => self.out.push(Effect::Complete { token, result }),
+            result => {
+                // What was done before is told before.
+                self.thaw();
+                self.out.push(Effect::Complete { token, result });
+            }
         }
     }
 

@@ -245,10 +245,15 @@ impl Node {
     }
 
     pub(crate) fn promotion_failed(&mut self, reason: &str) {
-        let Role::Promoting(promotion) = std::mem::replace(&mut self.role, Role::Secondary) else {
+        let Role::Promoting(promotion) = &self.role else {
             return;
         };
-        if let Some(id) = promotion.answer {
+        let answer = promotion.answer;
+        self.role = match self.configuration.primary == Some(self.slot) {
+            true => Role::Waiting,
+            false => Role::Secondary,
+        };
+        if let Some(id) = answer {
             self.answer(id, Err(Refusal::NotNow(reason.into())));
         }
     }

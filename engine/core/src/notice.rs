@@ -91,6 +91,9 @@ pub enum Notice {
         /// For how long it has heard nothing of the primary.
         quiet: Nanos,
     },
+    /// A power cut may have taken acknowledged writes, and nobody who has them has come for long: what was flushed
+    /// is served, as a local disk would.
+    ServesFlushed,
     /// Metadata was damaged; what was done about it.
     Metadata(String),
 }
@@ -120,6 +123,7 @@ impl Notice {
             Notice::Thawed => ("thawed", 207),
             Notice::Arbiter(_) => ("arbiter", 208),
             Notice::FailoverStarted { .. } => ("failover-started", 209),
+            Notice::ServesFlushed => ("serves-flushed", 210),
             Notice::Disk { .. } => ("disk", 300),
             Notice::ReadRepaired { .. } => ("read-repaired", 301),
             Notice::Metadata(_) => ("metadata", 302),

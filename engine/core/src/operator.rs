@@ -73,6 +73,10 @@ impl Node {
         let failed = self.superblock.disk_state == DiskState::Failed;
         let serves = self.configuration.primary == Some(self.slot);
         let alone = self.other_members().is_empty() && self.is_member();
+        if failed && self.is_admitting_any() {
+            // Who is about to be a member has done what this disk has not.
+            return self.refuse_command(id, "another replica is about to join; try again");
+        }
         if failed && serves && !alone {
             let text = "this node serves although its disk has failed: swap to another first";
             return self.refuse_command(id, text);
@@ -87,6 +91,10 @@ impl Node {
                 slot: self.slot,
                 state: self.superblock.disk_state,
             });
+        }
+        if failed && alone && matches!(self.role, Role::Waiting) {
+            // There is nobody else to wait for.
+            self.resume();
         }
         if full && !self.is_member() {
             // Nothing of our history counts: every block is compared.

@@ -181,6 +181,13 @@ const ROWS: &[Row] = &[
     // A grow has not reached both, and blocks past the smaller end could not be mirrored: they wait until it
     // is finished.
     row("other-size", |f| f.volume == Volume::Resized, idle),
+    // What the one side commits by itself the other would take for decided: nothing goes on until both ask, or
+    // neither.
+    row(
+        "one-arbitrated",
+        |f| f.volume == Volume::OneArbitrated,
+        idle,
+    ),
     // While a proposal is open two configurations bind, and nobody can say yet who is a member.
     row("undecided", |f| f.undecided, idle),
     // Without both disks there is nothing to compare or to copy; a member without one is dropped.

@@ -131,6 +131,7 @@ const NOTICES: &[&str] = &[
     "thawed",
     "arbiter",
     "failover-started",
+    "serves-flushed",
     "split-brain",
     "disk",
     "read-repaired",

@@ -1,6 +1,7 @@
 //! Scenarios in a world where nothing fails but what the scenario says.
 
 mod guards;
+mod quorum;
 mod world;
 
 use self::world::{SIZE, World, slot};

@@ -39,7 +39,12 @@ fn pairs() -> Vec<Facts> {
         Lineage::TheirsLost,
         Lineage::BothLost,
     ];
-    for volume in [Volume::Same, Volume::Other, Volume::Resized] {
+    for volume in [
+        Volume::Same,
+        Volume::Other,
+        Volume::Resized,
+        Volume::OneArbitrated,
+    ] {
         for lineage in lineages {
             for primary in [
                 Primary::Mine,

@@ -6,8 +6,10 @@ use crate::world::{Happening, World};
 use format::frame::{Acks, Frame};
 use format::superblock::Superblock;
 use format::types::{DiskState, Slot, Span};
+use replica::arbiter::Register;
 use replica::command::Command;
 use replica::event::{Buffer, Effect, Event, IoId, SessionId};
+use replica::{Failover, Lease, Settings};
 use std::collections::{BTreeMap, BTreeSet};
 
 mod table;
@@ -74,6 +76,12 @@ pub enum Lie {
     Redial,
     /// The register takes proposals whatever they were built on.
     Swap,
+    /// Who is no member is told that the register counts it as one.
+    Member,
+    /// A proposal is reported durable, and was not written.
+    Proposal,
+    /// All but one node wait for a shorter grace than the lease that the one serves on.
+    Grace,
 }
 
 /// Who tells lies, and what has to be remembered for them.
@@ -108,6 +116,13 @@ impl World {
             (Lie::Hash, Event::Hashed { io, digests }) => {
                 let digests = digests.iter().map(|_| [7; 16]).collect();
                 Some(Event::Hashed { io, digests })
+            }
+            (Lie::Member, Event::ArbiterAnswered(Register::Holds(mut held))) => {
+                let slot = self.hosts[host].slot;
+                if !self.hosts[host].serves() {
+                    held.in_sync = held.in_sync.with(slot);
+                }
+                Some(Event::ArbiterAnswered(Register::Holds(held)))
             }
             (
                 Lie::Force,
@@ -259,6 +274,9 @@ impl World {
             (Lie::Drop, Effect::WriteSuperblock { io, superblock }) => {
                 Some(*io).filter(|_| self.drops(host, superblock))
             }
+            (Lie::Proposal, Effect::WriteSuperblock { io, superblock }) => {
+                Some(*io).filter(|_| superblock.proposal.is_some() && now.proposal.is_none())
+            }
             (Lie::Inconsistent, Effect::WriteSuperblock { io, superblock }) => {
                 let spoils = now.disk_state != DiskState::Inconsistent
                     && superblock.disk_state == DiskState::Inconsistent;
@@ -354,6 +372,22 @@ impl World {
     /// The register takes every proposal.
     pub(crate) fn swaps_always(&self) -> bool {
         self.saboteur.lie == Some(Lie::Swap)
+    }
+
+    /// How a host's node behaves.
+    pub(crate) fn settings_of(&self, host: usize) -> Settings {
+        let mut settings = self.plan.settings;
+        if self.saboteur.lie == Some(Lie::Grace) && host > 0 {
+            let short = settings.peer_timeout / 4;
+            if let Some(lease) = Lease::new(short, Lease::grace_min(short)) {
+                settings.failover = match settings.failover {
+                    Failover::Manual => Failover::Manual,
+                    Failover::OnDemand(_) => Failover::OnDemand(lease),
+                    Failover::Automatic(_) => Failover::Automatic(lease),
+                };
+            }
+        }
+        settings
     }
 
     /// A boot is not told from the one before.

@@ -1,6 +1,7 @@
 //! A world in miniature: perfect disks and links, one event at a time, for scenarios that can be read at
 //! a glance. What goes wrong in the real world is the simulator's business.
 
+use crate::arbiter::{Question, Register};
 use crate::command::{Answer, Command, Refusal};
 use crate::event::{
     Buffer, DiskError, Effect, Effects, Event, Kind, Request, RequestError, SessionId, Token,
@@ -45,6 +46,19 @@ pub(super) struct World {
     requests: u32,
     boots: u8,
     pub(super) chunk_data: usize,
+    settings: Settings,
+    pub(super) arbiter: Arbiter,
+}
+
+/// The register, and who reaches it.
+#[derive(Default)]
+pub(super) struct Arbiter {
+    pub(super) held: Option<Configuration>,
+    pub(super) away: bool,
+    /// It hears no proposals.
+    pub(super) deaf: bool,
+    pub(super) cut_off: Option<usize>,
+    pub(super) asked: Vec<(usize, Question)>,
 }
 
 pub(super) fn slot(index: usize) -> Slot {
@@ -95,6 +109,11 @@ fn superblock(index: usize, count: usize) -> Superblock {
 impl World {
     /// A new volume on so many machines, running and linked.
     pub(super) fn new(count: usize) -> World {
+        World::with(count, Settings::default())
+    }
+
+    /// The same, with these settings.
+    pub(super) fn with(count: usize, settings: Settings) -> World {
         let machine = |index| Machine {
             node: None,
             superblock: superblock(index, count),
@@ -118,6 +137,8 @@ impl World {
             requests: 0,
             boots: 1,
             chunk_data: 0,
+            settings,
+            arbiter: Arbiter::default(),
         };
         (0..count).for_each(|index| world.start(index));
         world.settle();
@@ -138,7 +159,7 @@ impl World {
         };
         let mut effects = Effects::new();
         machine.hot.clear();
-        machine.node = Some(Node::open(opening, Settings::default(), &mut effects));
+        machine.node = Some(Node::open(opening, self.settings, &mut effects));
         self.sessions += 1;
         self.carry_out(index, effects);
     }
@@ -241,6 +262,14 @@ impl World {
         panic!("the world does not come to rest");
     }
 
+    /// Lets every machine take one event.
+    pub(super) fn hop(&mut self) {
+        for index in 0..self.machines.len() {
+            let event = self.machines[index].events.pop_front();
+            self.step(index, event.unwrap_or(Event::TurnEnded));
+        }
+    }
+
     /// Lets time pass, links included, until nothing moves any more.
     pub(super) fn settle(&mut self) {
         self.pass(6_000_000_000);
@@ -314,6 +343,7 @@ impl World {
                 machine.replies.insert(token.request, reply);
             }
             Effect::DropClients => {}
+            Effect::AskArbiter(question) => self.ask(index, question),
             Effect::Notice(notice) => machine.notices.push(notice),
             Effect::Answer { id, result } => drop(machine.answers.insert(id, result)),
             Effect::Hash { io, buffer, blocks } => {
@@ -366,6 +396,30 @@ impl World {
             payload,
         };
         self.machines[peer.index()].events.push_back(event);
+    }
+
+    fn ask(&mut self, index: usize, question: Question) {
+        let Arbiter {
+            held,
+            away,
+            deaf,
+            cut_off,
+            asked,
+        } = &mut self.arbiter;
+        asked.push((index, question));
+        let proposes = matches!(question, Question::Propose(_));
+        let reached = !*away && *cut_off != Some(index) && !(*deaf && proposes);
+        let answer = match (question, *held) {
+            _ if !reached => Register::Unreachable,
+            (Question::Seed(first), None) => Register::Holds(*held.insert(first)),
+            (_, None) => Register::Empty,
+            (Question::Propose(next), Some(now)) if now.epoch + 1 == next.epoch => {
+                Register::Holds(*held.insert(next))
+            }
+            (_, Some(now)) => Register::Holds(now),
+        };
+        let answered = Event::ArbiterAnswered(answer);
+        self.machines[index].events.push_back(answered);
     }
 
     /// A client of a machine asks for something; the answer will be under the number that comes back.

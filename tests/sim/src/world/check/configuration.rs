@@ -134,7 +134,7 @@ impl World {
     }
 
     /// What was not flushed may be gone.
-    fn reckon(&mut self, lineage: usize) {
+    pub(crate) fn reckon(&mut self, lineage: usize) {
         self.trace.line(self.now, || {
             format!("history {lineage} has lost what was not flushed")
         });

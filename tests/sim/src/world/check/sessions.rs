@@ -201,6 +201,7 @@ impl World {
         match notice {
             Notice::Handshake { peer, row } => self.check_row(host, *peer, row),
             Notice::Promoted { .. } => self.checks.written.clear(),
+            Notice::ServesFlushed => self.reckon(self.lineage_of(host)),
             Notice::ResyncStarted {
                 peer, full_because, ..
             } => {

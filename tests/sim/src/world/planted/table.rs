@@ -154,6 +154,30 @@ pub const PLANTS: &[Plant] = &[
     ),
     plant("promotion-forced-unasked", "R3", Lie::Force, &[Checker::R3]),
     plant(
+        "register-takes-everything",
+        "R5a",
+        Lie::Swap,
+        &[Checker::R3, Checker::R5, Checker::R5a],
+    ),
+    plant(
+        "outsider-called-member",
+        "R3",
+        Lie::Member,
+        &[Checker::R3, Checker::R5a, Checker::ReadLatest],
+    ),
+    plant(
+        "proposal-not-recorded",
+        "R5a",
+        Lie::Proposal,
+        &[Checker::R5a],
+    ),
+    plant(
+        "grace-shorter-than-lease",
+        "R5",
+        Lie::Grace,
+        &[Checker::R5, Checker::ReadLatest, Checker::R4],
+    ),
+    plant(
         "buffer-not-handed-back",
         "buffers",
         Lie::Release,

@@ -168,10 +168,8 @@ fn sentence(record: &Record, notice: &Notice) -> String {
             )
         }
         Notice::ReadRepaired { peer } => {
-            format!(
-                "a read error was served by {} and the blocks rewritten",
-                node(*peer)
-            )
+            let peer = node(*peer);
+            format!("a read error was served by {peer} and the blocks rewritten")
         }
         Notice::Waiting { peer } => {
             format!(

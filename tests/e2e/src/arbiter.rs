@@ -1,6 +1,6 @@
 //! The arbiter of a cluster: a `twinblk witness`, or Debian's etcd, beside the nodes.
 
-use crate::cluster::free_ports;
+use crate::ports::free_ports;
 use crate::program::{self, Output, Running};
 use crate::{PATIENCE, wait_for};
 use std::net::{SocketAddr, TcpStream};

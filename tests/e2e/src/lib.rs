@@ -16,6 +16,7 @@ pub mod link;
 pub mod load;
 pub mod nbd;
 pub mod node;
+pub mod ports;
 pub mod program;
 pub mod random;
 pub mod stamp;

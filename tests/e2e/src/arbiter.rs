@@ -23,6 +23,7 @@ pub struct Arbiter {
     address: SocketAddr,
     peers: SocketAddr,
     process: Option<Running>,
+    wrapper: Vec<String>,
 }
 
 impl Arbiter {
@@ -48,7 +49,13 @@ impl Arbiter {
             address,
             peers,
             process: None,
+            wrapper: Vec::new(),
         }
+    }
+
+    /// It is started by this command line, which its own is appended to.
+    pub fn wrap(&mut self, wrapper: &[&str]) {
+        self.wrapper = wrapper.iter().map(|word| (*word).to_owned()).collect();
     }
 
     /// Its section in a node's configuration.
@@ -82,8 +89,20 @@ impl Arbiter {
 
     /// Its command line.
     pub fn command(&self) -> Command {
+        let own = match self.kind {
+            Kind::Witness => program::twinblk().to_owned(),
+            Kind::Etcd => PathBuf::from("etcd"),
+        };
+        let mut words = self.wrapper.iter();
+        let mut command = match words.next() {
+            Some(program) => {
+                let mut command = Command::new(program);
+                command.args(words).arg(own);
+                command
+            }
+            None => Command::new(own),
+        };
         if self.kind == Kind::Witness {
-            let mut command = Command::new(program::twinblk());
             let config = self.folder.join("twinblk.toml");
             command.arg("witness").arg("--config").arg(config);
             return command;
@@ -92,7 +111,6 @@ impl Arbiter {
             format!("http://{}", self.address),
             format!("http://{}", self.peers),
         );
-        let mut command = Command::new("etcd");
         command
             .arg("--data-dir")
             .arg(self.folder.join("data"))

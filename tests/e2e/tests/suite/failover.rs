@@ -26,7 +26,7 @@ fn a_survivor_takes_over_by_itself_with_etcd() {
 }
 
 fn takes_over(kind: Kind) {
-    let (mut cluster, _arbiter) = Cluster::arbitrated_pair(kind);
+    let (mut cluster, mut arbiter) = Cluster::arbitrated_pair(kind);
     cluster.create("main", "64M");
     let mut journal = Journal::new(1, BLOCKS);
     let mut primary = 0;
@@ -58,6 +58,9 @@ fn takes_over(kind: Kind) {
         assert_holds(&mut client, &journal);
         assert_copies(&cluster, "main", &journal);
         primary = survivor;
+        // What it has answered it knows in its next life too.
+        arbiter.kill();
+        arbiter.start();
     }
 }
 
@@ -147,4 +150,39 @@ fn freezes_and_thaws(kind: Kind) {
     cluster.beta().start();
     cluster.nodes[0].wait_state("main", "Protected");
     assert_copies(&cluster, "main", &report.journal);
+}
+
+#[test]
+fn clients_are_sent_away_where_requests_are_not_to_wait_for_ever() {
+    let mut cluster = Cluster::prepared(&["alpha", "beta"]);
+    let mut witness = Arbiter::new(Kind::Witness, cluster.folder(), &cluster.key());
+    cluster.arbitrate(&witness, "automatic");
+    cluster.failover_with("on_no_quorum = \"error\"\nfreeze_max_ms = 1000\n");
+    witness.start();
+    cluster.start();
+    cluster.create("main", "64M");
+    let journal = Journal::new(1, BLOCKS);
+    let load = Load::start(
+        &cluster.nodes[0].endpoint(),
+        "main",
+        journal,
+        &Plan::default(),
+    );
+    let load = load.expect("the primary serves");
+    load.wait_for_acknowledged(2_000);
+    witness.kill();
+    cluster.beta().kill();
+    let report = load.wait();
+    report.assert_reads();
+    let mut journal = report.journal;
+    assert!(
+        cluster.nodes[0].try_open("main").is_err(),
+        "it serves nobody"
+    );
+    witness.start();
+    let mut client = cluster.nodes[0].open("main");
+    assert_holds(&mut client, &journal).settle(&mut journal);
+    cluster.beta().start();
+    cluster.nodes[0].wait_state("main", "Protected");
+    assert_copies(&cluster, "main", &journal);
 }

@@ -141,7 +141,12 @@ impl Cluster {
     /// Names an arbiter, and when to fail over, in every node's configuration.
     pub fn arbitrate(&self, arbiter: &Arbiter, mode: &str) {
         self.failover_with(&format!("mode = \"{mode}\"\n"));
-        self.configure(|text| format!("{text}\n{}", arbiter.section()));
+        self.append(&arbiter.section());
+    }
+
+    /// Appends a section to every node's configuration.
+    pub fn append(&self, section: &str) {
+        self.configure(|text| format!("{text}\n{section}"));
     }
 
     /// Adds lines to the failover section of every node's configuration.

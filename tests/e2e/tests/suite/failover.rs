@@ -5,13 +5,15 @@ use e2e::checks::{assert_copies, assert_holds};
 use e2e::cluster::Cluster;
 use e2e::journal::Journal;
 use e2e::load::{Load, Plan};
-use e2e::rounds;
+use e2e::{PATIENCE, rounds};
 use std::time::{Duration, Instant};
 
 /// 64 MiB.
 const BLOCKS: u64 = 16 << 10;
 /// From the primary's death to the first write on the survivor, with the default timings: grace and a handshake.
 const FAILOVER_MAX: Duration = Duration::from_secs(5);
+/// The same for all volumes of a pair.
+const ALL_MAX: Duration = Duration::from_secs(10);
 /// How long a frozen volume is watched.
 const WATCHED: Duration = Duration::from_secs(6);
 
@@ -185,4 +187,30 @@ fn clients_are_sent_away_where_requests_are_not_to_wait_for_ever() {
     cluster.beta().start();
     cluster.nodes[0].wait_state("main", "Protected");
     assert_copies(&cluster, "main", &journal);
+}
+
+#[test]
+fn all_volumes_of_a_pair_fail_over_together() {
+    let mut cluster = Cluster::prepared(&["alpha", "beta"]);
+    let mut witness = Arbiter::new(Kind::Witness, cluster.folder(), &cluster.key());
+    cluster.arbitrate(&witness, "automatic");
+    cluster.append("[io]\narena = \"4M\"\n");
+    witness.start();
+    cluster.start();
+    let count = rounds(16, 64);
+    for number in 0..count {
+        cluster.nodes[0].ok(&["volume", "create", &format!("v{number}"), "--size", "16M"]);
+    }
+    cluster.nodes[0].kill();
+    let killed_at = Instant::now();
+    e2e::wait_for("beta to serve them all", PATIENCE, || {
+        let volumes = cluster.nodes[1].ok(&["volume", "ls", "--json"]);
+        let volumes: serde_json::Value = serde_json::from_str(&volumes).expect("it prints JSON");
+        let volumes = volumes.as_array().map_or(&[][..], Vec::as_slice);
+        let serving = volumes.iter().filter(|volume| volume["role"] == "Primary");
+        (serving.count() == count).then_some(())
+    });
+    let took = killed_at.elapsed();
+    println!("{count} volumes after {took:?}");
+    assert!(took < ALL_MAX, "{took:?}");
 }

@@ -143,7 +143,7 @@ impl Store {
         let (local, remote) = (self.path("local.img"), self.path("remote.img"));
         self.file("local.img", size_mib);
         self.file("remote.img", size_mib);
-        let port = e2e::cluster::free_ports(1)[0];
+        let port = e2e::ports::free_ports(1)[0];
         let file = |node: &str, path: &Path| {
             format!(
                 "driver=file,node-name={node},filename={},cache.direct=on,aio=io_uring",

@@ -9,6 +9,7 @@ pub(crate) use create::create;
 pub(crate) use remove::refuse_if_open;
 
 use crate::api::{Action, Outcome};
+use crate::arbitrate;
 use crate::control::{Order, Request, Response};
 use crate::daemon::{Daemon, blocking};
 use crate::failure::Failure;
@@ -18,7 +19,7 @@ use crate::volumes::Hosted;
 use engine::volume::VolumeStatus;
 use format::types::{Name, NodeSet, Slot};
 use replica::command::{Answer, Command};
-use replica::status::ConnectionState;
+use replica::status::{ArbiterStanding, ConnectionState};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::{Instant, sleep};
@@ -84,6 +85,7 @@ pub(crate) async fn act(
         } => resolve::resolve(daemon, hosted, &discard).await,
         Action::Adopt { only_copy } => adopt(daemon, hosted, only_copy).await,
         Action::Grow { size_bytes } => grow::grow(daemon, hosted, size_bytes).await,
+        Action::ResetArbiter { force } => arbitrate::reset(daemon, hosted, force).await,
         Action::Remove { keep_data } => remove::remove(daemon, hosted, keep_data).await,
     }
 }
@@ -105,6 +107,7 @@ async fn other_node(
         | Action::Verify { .. }
         | Action::Pause
         | Action::Resume
+        | Action::ResetArbiter { .. }
         | Action::Remove { .. } => primary.filter(|primary| *primary != own),
         // A swap is done by the node that is to become the primary.
         Action::Swap if primary == Some(own) => {
@@ -126,7 +129,7 @@ async fn other_node(
 
 /// Has the roles changed, and waits until the peers that were connected are so again: a change of
 /// roles ends the sessions, and what is typed next should find them.
-async fn change_roles(hosted: &Hosted, command: Command) -> Result<(), Failure> {
+pub(crate) async fn change_roles(hosted: &Hosted, command: Command) -> Result<(), Failure> {
     let before = connected(&hosted.status().await?);
     hosted.command(command).await?;
     until_settled(hosted, before).await?;
@@ -164,6 +167,26 @@ async fn until_settled(hosted: &Hosted, peers: NodeSet) -> Result<Option<String>
         let missing = peers.difference(connected(&status));
         if (refusal.is_none() && missing.is_empty()) || begun.elapsed() > SETTLING {
             return Ok(refusal);
+        }
+        sleep(Duration::from_millis(5)).await;
+    }
+}
+
+/// Waits until the arbiter, where there is one, holds what the primary does: before that nobody can take over from it.
+async fn until_arbitrated(hosted: &Hosted) -> Result<Option<String>, Failure> {
+    let begun = Instant::now();
+    loop {
+        let replica = hosted.status().await?.replica;
+        let serves = replica.configuration.primary == Some(hosted.record.slot);
+        let standing = match replica.arbiter.filter(|_| serves) {
+            None | Some(ArbiterStanding::Agrees) => return Ok(None),
+            Some(standing) => standing,
+        };
+        if begun.elapsed() > SETTLING {
+            return Ok(Some(format!(
+                "until the arbiter holds it no node can take over: {}",
+                standing.complaint()
+            )));
         }
         sleep(Duration::from_millis(5)).await;
     }

@@ -6,15 +6,19 @@
 //! POST /v1/volumes            CreateRequest -> Outcome
 //! GET  /v1/volumes/NAME                   VolumeView
 //! POST /v1/volumes/NAME              Action -> Outcome
+//! GET  /v1/arbiter                        ArbiterView
+//! POST /v1/arbiter           ArbiterRequest -> Outcome
 //! GET  /v1/events?after=ID&follow=BOOL    EventView, one a line
 //! ```
 //!
 //! What was not done is answered with a [`Failure`].
 
-use crate::actions;
-use crate::api::{Action, CreateRequest, NodeView, Outcome, VolumeView};
+use crate::api::{
+    Action, ArbiterRequest, ArbiterView, CreateRequest, NodeView, Outcome, VolumeView,
+};
 use crate::daemon::Daemon;
 use crate::failure::{Context, Failure, FailureKind};
+use crate::{actions, arbitrate};
 use axum::body::{Body, Bytes};
 use axum::extract::rejection::JsonRejection;
 use axum::extract::{Path, Query, State};
@@ -83,6 +87,7 @@ pub(crate) async fn serve(
         .route("/v1/nodes", get(nodes))
         .route("/v1/volumes", get(volumes).post(create))
         .route("/v1/volumes/{name}", get(volume).post(act))
+        .route("/v1/arbiter", get(arbiter).post(set_arbiter))
         .route("/v1/events", get(events))
         .with_state(daemon);
     let served = async { axum::serve(listener, routes).await };
@@ -132,6 +137,20 @@ async fn act(
     let Json(action) = action.map_err(|rejection| Failure::usage(rejection.body_text()))?;
     let hosted = daemon.volumes.named(&name)?;
     to_its_end(async move { actions::act(&daemon, &hosted, action, false).await })
+        .await
+        .map(Json)
+}
+
+async fn arbiter(State(daemon): State<Arc<Daemon>>) -> Json<ArbiterView> {
+    Json(arbitrate::show(&daemon).await)
+}
+
+async fn set_arbiter(
+    State(daemon): State<Arc<Daemon>>,
+    request: Result<Json<ArbiterRequest>, JsonRejection>,
+) -> Result<Json<Outcome>, Failure> {
+    let Json(request) = request.map_err(|rejection| Failure::usage(rejection.body_text()))?;
+    to_its_end(async move { arbitrate::set(&daemon, request).await })
         .await
         .map(Json)
 }

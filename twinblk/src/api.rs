@@ -1,5 +1,9 @@
 //! The JSON of the admin API, which is also what `--json` prints. Field names are stable.
 
+mod arbiter;
+
+pub(crate) use arbiter::{ArbiterRequest, ArbiterView, ArbiterVolumeView, ConfigurationView};
+
 use crate::as_text;
 use crate::units::Size;
 use format::types::Name;
@@ -38,7 +42,7 @@ pub(crate) struct VolumeView {
     pub(crate) primary: Option<String>,
     /// The number of the configuration.
     pub(crate) epoch: u64,
-    /// `Protected`, `Resync N%`, `Alone`, `SplitBrain`, `Stopped` or `Waiting for NODE`.
+    /// `Protected`, `Resync N%`, `Alone`, `Frozen`, `SplitBrain`, `Stopped` or `Waiting for NODE`.
     pub(crate) state: String,
     /// Why this node serves no clients, if it does not.
     pub(crate) reason: Option<String>,
@@ -46,6 +50,13 @@ pub(crate) struct VolumeView {
     pub(crate) suspect: bool,
     /// The last promotion was forced and has not been healed.
     pub(crate) forced: bool,
+    /// Requests are held: there is no quorum.
+    #[serde(default)]
+    pub(crate) frozen: bool,
+    /// How the arbiter stands, as far as it was asked: `Unasked`, `Agrees`, `Unreachable`, `Empty`, `Behind` or
+    /// `Foreign`; nothing where there is none.
+    #[serde(default)]
+    pub(crate) arbiter: Option<String>,
     /// Resyncs are held back.
     pub(crate) paused: bool,
     /// All replicas, this node's first.
@@ -212,6 +223,11 @@ pub(crate) enum Action {
     Grow {
         /// The new size.
         size_bytes: u64,
+    },
+    /// Have the arbiter hold this node's configuration.
+    ResetArbiter {
+        /// It was understood what that means.
+        force: bool,
     },
     /// Remove it.
     Remove {

@@ -10,25 +10,34 @@ const LONGEST: Duration = Duration::from_secs(2);
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct Backoff {
     next: Duration,
+    longest: Duration,
 }
 
 impl Default for Backoff {
     fn default() -> Self {
-        Backoff { next: FIRST }
+        Backoff::up_to(LONGEST)
     }
 }
 
 impl Backoff {
+    /// One whose pauses grow up to this.
+    pub(crate) fn up_to(longest: Duration) -> Backoff {
+        Backoff {
+            next: FIRST,
+            longest,
+        }
+    }
+
     /// Waits.
     pub(crate) async fn rest(&mut self) {
         let pause = self.pause();
         tokio::time::sleep(pause).await;
     }
 
-    /// From half of the whole to the whole.
-    fn pause(&mut self) -> Duration {
+    /// The next pause: from half of the whole to the whole.
+    pub(crate) fn pause(&mut self) -> Duration {
         let whole = self.next;
-        self.next = (whole * 2).min(LONGEST);
+        self.next = (whole * 2).min(self.longest);
         // Without randomness the whole is still a pause.
         let chance = crate::hexadecimal::random::<1>().map_or(u8::MAX, |[byte]| byte);
         whole / 2 + whole / 2 * u32::from(chance) / u32::from(u8::MAX)

@@ -1,5 +1,9 @@
 //! The command line: what can be typed.
 
+mod arbiter;
+
+pub(crate) use arbiter::ArbiterCommand;
+
 use crate::api::Action;
 use crate::config::{CONFIG_PATH, KEY_PATH, name_complaint};
 use crate::failure::Failure;
@@ -32,6 +36,12 @@ pub(crate) enum Command {
         #[arg(long, value_name = "FILE", default_value = CONFIG_PATH)]
         config: PathBuf,
     },
+    /// Run the tie-breaker, on a third machine
+    Witness {
+        /// The configuration file
+        #[arg(long, value_name = "FILE", default_value = CONFIG_PATH)]
+        config: PathBuf,
+    },
     /// Work with the cluster key
     #[command(subcommand)]
     Key(KeyCommand),
@@ -41,6 +51,9 @@ pub(crate) enum Command {
     /// Work with volumes
     #[command(subcommand)]
     Volume(VolumeCommand),
+    /// Work with the arbiter, which decides who serves when nodes do not hear each other
+    #[command(subcommand)]
+    Arbiter(ArbiterCommand),
     /// Show what has happened on this node
     Events {
         /// Go on with what happens from now on
@@ -117,7 +130,7 @@ pub(crate) enum VolumeCommand {
     /// Wait until a volume is in a state
     Wait {
         name: String,
-        /// The state's first word: Protected, Resync, Alone, SplitBrain, Stopped, Waiting
+        /// The state's first word: Protected, Resync, Alone, Frozen, SplitBrain, Stopped, Waiting
         #[arg(long, default_value = "Protected")]
         state: String,
         /// Give up after this long, as in 60s

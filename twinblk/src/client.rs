@@ -1,6 +1,8 @@
 //! The asking end of the admin API.
 
-use crate::api::{Action, CreateRequest, NodeView, Outcome, VolumeView};
+use crate::api::{
+    Action, ArbiterRequest, ArbiterView, CreateRequest, NodeView, Outcome, VolumeView,
+};
 use crate::event_log::EventView;
 use crate::failure::{Context, Failure};
 use http_body_util::{BodyExt, Full};
@@ -49,6 +51,16 @@ impl Client {
     pub(crate) async fn act(&self, name: &str, action: &Action) -> Result<Outcome, Failure> {
         self.call(Method::POST, &volume_path(name)?, Some(action))
             .await
+    }
+
+    /// The arbiter.
+    pub(crate) async fn arbiter(&self) -> Result<ArbiterView, Failure> {
+        self.call(Method::GET, "/v1/arbiter", None::<&()>).await
+    }
+
+    /// Sets the arbiter.
+    pub(crate) async fn set_arbiter(&self, request: &ArbiterRequest) -> Result<Outcome, Failure> {
+        self.call(Method::POST, "/v1/arbiter", Some(request)).await
     }
 
     /// Shows each event to `see`, and with `follow` waits for more.

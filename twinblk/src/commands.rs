@@ -4,11 +4,11 @@ mod tables;
 mod waiting;
 
 use crate::api::{Action, CreateRequest, Outcome};
-use crate::cli::{Cli, Command, KeyCommand, NodeCommand, Output, VolumeCommand};
+use crate::cli::{ArbiterCommand, Cli, Command, KeyCommand, NodeCommand, Output, VolumeCommand};
 use crate::client::Client;
 use crate::failure::{Context, Failure};
 use crate::key::ClusterKey;
-use crate::{demo, serve};
+use crate::{demo, serve, witness};
 use serde::Serialize;
 
 /// Does what was typed.
@@ -17,6 +17,7 @@ pub(crate) fn run(cli: Cli) -> Result<(), Failure> {
     match cli.command {
         Command::Demo => on_runtime(demo::run()),
         Command::Serve { config } => serve::run(&config),
+        Command::Witness { config } => witness::run(&config),
         Command::Key(KeyCommand::New { file }) => {
             ClusterKey::create(&file)?;
             println!("{}: copy it to every node, mode 0600", file.display());
@@ -24,6 +25,7 @@ pub(crate) fn run(cli: Cli) -> Result<(), Failure> {
         }
         Command::Node(command) => on_runtime(node(&client, command)),
         Command::Volume(command) => on_runtime(volume(&client, command)),
+        Command::Arbiter(command) => on_runtime(arbiter(&client, command)),
         Command::Events { follow, output } => on_runtime(client.events(follow, |event, line| {
             if output.json {
                 println!("{line}");
@@ -58,6 +60,23 @@ async fn node(client: &Client, command: NodeCommand) -> Result<(), Failure> {
         println!("{}", tables::nodes(&nodes));
         Ok(())
     }
+}
+
+async fn arbiter(client: &Client, command: ArbiterCommand) -> Result<(), Failure> {
+    match command {
+        ArbiterCommand::Status { output } => {
+            let arbiter = client.arbiter().await?;
+            if output.json {
+                return json(&arbiter);
+            }
+            print!("{}", tables::arbiter(&arbiter));
+        }
+        ArbiterCommand::Set(command) => print(&client.set_arbiter(&command.request()).await?),
+        ArbiterCommand::Reset { name, force } => {
+            print(&client.act(&name, &Action::ResetArbiter { force }).await?);
+        }
+    }
+    Ok(())
 }
 
 async fn volume(client: &Client, command: VolumeCommand) -> Result<(), Failure> {

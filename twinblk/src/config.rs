@@ -1,12 +1,19 @@
 //! The configuration file: every key has a default where a sensible one exists, and what cannot be
 //! meant stops the start with the file, the line and the remedy.
 
+mod arbiter;
+mod arbiter_settings;
+mod document;
 mod values;
 
+pub(crate) use arbiter::{Failover, Mode};
+pub(crate) use arbiter_settings::{ArbiterSettings, EtcdSettings, PREFIX};
+pub(crate) use document::{Complaint, read};
 pub(crate) use values::{Address, name_complaint};
 
-use crate::failure::{Context, Failure};
+use crate::failure::Failure;
 use crate::units::Size;
+use arbiter::{ArbiterSection, FailoverSection};
 use engine::volume::Options;
 use format::types::Name;
 use replica::Settings;
@@ -26,9 +33,6 @@ const NBD_PATH: &str = "/run/twinblk/nbd.sock";
 /// Where the admin socket lies by default.
 pub(crate) const ADMIN_PATH: &str = "/run/twinblk/admin.sock";
 
-/// Below, a busy machine's scheduling would look like a dead peer; above, clients would rather see
-/// an error.
-const LEASE_MS: Range<u64> = 200..60_001;
 /// Spinning longer than this costs more than waking up does.
 const SPIN_US_MAX: u64 = 1000;
 /// Enough for a few hundred requests of the largest size, and what fits any machine.
@@ -55,6 +59,10 @@ pub(crate) struct Config {
     pub(crate) key_file: PathBuf,
     /// A peer that has not answered for this long is gone.
     pub(crate) lease: Duration,
+    /// The arbiter, where the file names one.
+    pub(crate) arbiter: Option<ArbiterSettings>,
+    /// What is done with its help.
+    pub(crate) failover: Failover,
     /// How long a reactor spins before it sleeps, at most.
     pub(crate) spin: Duration,
     /// Each volume's arena.
@@ -77,6 +85,7 @@ struct File {
     node: NodeSection,
     peer: Vec<PeerSection>,
     security: SecuritySection,
+    arbiter: Option<ArbiterSection>,
     failover: FailoverSection,
     io: IoSection,
 }
@@ -116,8 +125,9 @@ struct PeerSection {
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields, default)]
-struct SecuritySection {
-    key_file: PathBuf,
+pub(crate) struct SecuritySection {
+    /// The cluster key's file.
+    pub(crate) key_file: PathBuf,
 }
 
 impl Default for SecuritySection {
@@ -130,63 +140,31 @@ impl Default for SecuritySection {
 
 #[derive(Deserialize, Default)]
 #[serde(deny_unknown_fields, default)]
-struct FailoverSection {
-    lease_ms: Option<Spanned<u64>>,
-}
-
-#[derive(Deserialize, Default)]
-#[serde(deny_unknown_fields, default)]
 struct IoSection {
     spin_us: Option<Spanned<u64>>,
     arena: Option<Spanned<Sized>>,
 }
 
-/// What is wrong and where, before the file and the line are known.
-struct Complaint {
-    at: Range<usize>,
-    message: String,
-}
-
 impl Config {
     /// Reads the file.
     pub(crate) fn read(path: &Path) -> Result<Config, Failure> {
-        let text = std::fs::read_to_string(path).context(|| {
-            format!(
-                "cannot read the configuration {} (--config names another)",
-                path.display()
-            )
-        })?;
-        Config::parse(path, &text)
+        read(path, File::check)
     }
 
     /// Reads the text of a file.
+    #[cfg(test)]
     pub(crate) fn parse(path: &Path, text: &str) -> Result<Config, Failure> {
-        let complain = |complaint: Complaint| {
-            let start = complaint.at.start.min(text.len());
-            let line = text.as_bytes()[..start]
-                .iter()
-                .filter(|byte| **byte == b'\n')
-                .count()
-                + 1;
-            let message = complaint.message.lines().collect::<Vec<_>>().join(" ");
-            Failure::failed(format!("{}:{line}: {message}", path.display()))
-        };
-        let file: File = toml::from_str(text).map_err(|error| {
-            complain(Complaint {
-                at: error.span().unwrap_or_default(),
-                message: with_remedy(error.message()),
-            })
-        })?;
-        file.check().map_err(complain)
+        document::parse(path, text, File::check)
     }
 
-    /// What a replica's reactor is started with.
+    /// What a replica's reactor is started with; whether there is an arbiter is for others to say.
     pub(crate) fn options(&self) -> Options {
         let nanos = |duration: Duration| u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX);
         Options {
             settings: Settings {
                 peer_timeout: nanos(self.lease),
                 ping_interval: nanos(self.lease / PINGS_PER_LEASE),
+                freeze_max: self.failover.freeze_max.map(nanos),
                 ..Settings::default()
             },
             arena_bytes: usize::try_from(self.arena_bytes).unwrap_or(usize::MAX),
@@ -225,7 +203,8 @@ impl File {
             };
             return Err(Complaint { at, message });
         }
-        let lease_ms = bounded("lease_ms", self.failover.lease_ms, 2000, LEASE_MS)?;
+        let arbiter = self.arbiter.map(ArbiterSection::check).transpose()?;
+        let (lease, failover) = self.failover.check(arbiter.is_some())?;
         let spin_us = bounded(
             "spin_us",
             self.io.spin_us,
@@ -244,13 +223,16 @@ impl File {
             admin: self.node.admin,
             peers,
             key_file: self.security.key_file,
-            lease: Duration::from_millis(lease_ms),
+            lease,
+            arbiter,
+            failover,
             spin: Duration::from_micros(spin_us),
             arena_bytes: bounded("arena", arena, 64 << 20, ARENA_BYTES)?,
         })
     }
 }
 
+/// A number within bounds, or its default.
 fn bounded(
     key: &str,
     value: Option<Spanned<u64>>,
@@ -293,18 +275,6 @@ fn host_name() -> Result<Name, Complaint> {
         at: 0..0,
         message: format!("the host's name `{host}` is no node name: write [node] name = \"alpha\""),
     })
-}
-
-/// The parser says what is wrong; a person wants to know what to do as well.
-fn with_remedy(message: &str) -> String {
-    let remedy = if message.starts_with("unknown field") {
-        ": correct its spelling or remove it"
-    } else if message.starts_with("missing field") {
-        ": add it"
-    } else {
-        ""
-    };
-    format!("{message}{remedy}")
 }
 
 #[cfg(test)]

@@ -4,14 +4,15 @@ mod session;
 
 pub(crate) use session::{Session, SessionEnd, serve};
 
-use crate::api::{Action, Outcome, VolumeView};
+use crate::api::{Action, ArbiterRequest, Outcome, VolumeView};
 use crate::as_text;
-use crate::failure::{Context, Failure};
+use crate::failure::Failure;
+use crate::framing;
 use crate::registry::Record;
 use format::types::{Generation, Slot, VolumeId};
 use replica::command::Command;
 use serde::{Deserialize, Serialize};
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncWrite};
 
 /// The longest message: a status of many replicas is a few KiB, sentences included.
 const MESSAGE_BYTES_MAX: u32 = 1 << 20;
@@ -103,6 +104,32 @@ pub(crate) enum Request {
         /// What.
         action: Action,
     },
+    /// See whether this arbiter would do, and remember it.
+    PrepareArbiter {
+        /// Names it.
+        #[serde(with = "as_text")]
+        change: Generation,
+        /// What was typed.
+        request: ArbiterRequest,
+    },
+    /// The arbiter that was prepared holds.
+    CommitArbiter {
+        /// Which.
+        #[serde(with = "as_text")]
+        change: Generation,
+    },
+    /// The arbiter that was prepared is to be forgotten.
+    AbortArbiter {
+        /// Which.
+        #[serde(with = "as_text")]
+        change: Generation,
+    },
+    /// What has become of an arbiter that you had me prepare?
+    ArbiterFate {
+        /// Which.
+        #[serde(with = "as_text")]
+        change: Generation,
+    },
     /// Show the replica.
     Show {
         /// Of which volume.
@@ -152,7 +179,7 @@ impl From<Order> for Command {
 pub(crate) enum Response {
     /// Done.
     Done,
-    /// What has become of a volume: to [`Request::Fate`].
+    /// What has become of a volume or an arbiter: to [`Request::Fate`] and [`Request::ArbiterFate`].
     Fate(Fate),
     /// To [`Request::Act`].
     Outcome(Outcome),
@@ -173,31 +200,12 @@ pub(crate) enum Fate {
 
 /// Sends one message.
 async fn send(stream: &mut (impl AsyncWrite + Unpin), message: &Message) -> Result<(), Failure> {
-    let doing = || "sending".to_owned();
-    let text = serde_json::to_vec(message).context(doing)?;
-    let length = u32::try_from(text.len())
-        .ok()
-        .filter(|length| *length <= MESSAGE_BYTES_MAX);
-    let Some(length) = length else {
-        return Err(Failure::failed("sending: the message is too long"));
-    };
-    // One write, so that one packet carries it.
-    let frame = [&length.to_le_bytes()[..], &text].concat();
-    stream.write_all(&frame).await.context(doing)
+    framing::send(stream, message, MESSAGE_BYTES_MAX).await
 }
 
 /// Receives one message.
 async fn receive(stream: &mut (impl AsyncRead + Unpin)) -> Result<Message, Failure> {
-    let doing = || "receiving".to_owned();
-    let length = stream.read_u32_le().await.context(doing)?;
-    if length > MESSAGE_BYTES_MAX {
-        return Err(Failure::failed(format!(
-            "receiving: a message of {length} bytes is too long"
-        )));
-    }
-    let mut text = vec![0; length as usize];
-    stream.read_exact(&mut text).await.context(doing)?;
-    serde_json::from_slice(&text).context(|| "receiving: a message is damaged".to_owned())
+    framing::receive(stream, MESSAGE_BYTES_MAX).await
 }
 
 #[cfg(test)]

@@ -1,6 +1,7 @@
 //! What the parts of the daemon share, and how they ask this node and others for something.
 
 use crate::api::{NodeView, VolumeView};
+use crate::arbitration::Arbitration;
 use crate::config::Config;
 use crate::control::{Request, Response};
 use crate::event_log::EventLog;
@@ -14,7 +15,7 @@ use crate::view;
 use crate::volumes::{Hosted, Report, Volumes};
 use engine::volume::VolumeEvent;
 use format::types::{Name, VolumeId};
-use replica::arbiter::Register;
+use replica::arbiter::{Question, Register};
 use replica::notice::Notice;
 use std::collections::BTreeSet;
 use std::pin::Pin;
@@ -38,6 +39,8 @@ pub(crate) struct Daemon {
     pub(crate) nodes: Nodes,
     /// The data links of all replicas.
     pub(crate) links: Links,
+    /// The arbiter, if there is one.
+    pub(crate) arbitration: Arbitration,
     creating: Mutex<BTreeSet<VolumeId>>,
     handler: Handler,
 }
@@ -65,10 +68,16 @@ impl Daemon {
             key,
             lease: config.lease,
         };
+        let arbitration = Arbitration::open(&config, &local, registry.folder())?;
+        let mut options = config.options();
+        if let Some(chosen) = arbitration.chosen() {
+            options.settings.failover = chosen.mode.with(config.failover.times);
+        }
         let daemon = Daemon {
+            arbitration,
             local,
             handler,
-            volumes: Volumes::new(registry, config.options(), report),
+            volumes: Volumes::new(registry, options, report),
             events,
             nodes: Nodes::new(&config.peers),
             links: Links::default(),
@@ -147,7 +156,7 @@ impl Daemon {
     pub(crate) async fn listen_to_replicas(self: Arc<Self>, mut reports: Reports) {
         while let Some((hosted, event)) = reports.recv().await {
             match event {
-                VolumeEvent::Notice(notice) => self.noticed(&hosted, &notice).await,
+                VolumeEvent::Notice(notice) => self.noticed(&hosted, &notice),
                 VolumeEvent::LinkLost {
                     peer,
                     session,
@@ -155,11 +164,10 @@ impl Daemon {
                 } => {
                     self.links.lost(hosted.record.volume, peer, session, retry);
                 }
-                VolumeEvent::AskArbiter(_) => {
-                    // No configuration names one yet.
-                    if let Ok(volume) = hosted.volume() {
-                        volume.arbiter_answered(Register::Unreachable);
-                    }
+                VolumeEvent::AskArbiter(question) => {
+                    // Apart from each other: one volume's question must not wait for another's answer.
+                    let daemon = self.clone();
+                    tokio::spawn(async move { daemon.ask_arbiter(&hosted, question).await });
                 }
                 VolumeEvent::LinkWanted { peer } => self.links.wanted(hosted.record.volume, peer),
                 VolumeEvent::Failed(reason) => {
@@ -171,16 +179,39 @@ impl Daemon {
         }
     }
 
-    async fn noticed(&self, hosted: &Hosted, notice: &Notice) {
+    /// Puts a replica's question to the arbiter, and brings it what the register holds.
+    async fn ask_arbiter(&self, hosted: &Hosted, question: Question) {
+        let name = &hosted.record.name;
+        let asked = self.arbitration.ask(hosted.record.volume, question.into());
+        let register = match asked.await {
+            Ok(Some(held)) => Register::Holds(held),
+            Ok(None) => Register::Empty,
+            Err(failure) => {
+                tracing::debug!("volume {name}: {failure}");
+                self.arbitration.failed(failure);
+                Register::Unreachable
+            }
+        };
+        // One that has been closed meanwhile waits for no answer.
+        if let Ok(volume) = hosted.volume() {
+            volume.arbiter_answered(register);
+        }
+    }
+
+    fn noticed(&self, hosted: &Arc<Hosted>, notice: &Notice) {
         self.events
             .push(happenings::of_notice(&hosted.record, notice));
         if let Notice::ResyncDone { .. } = notice {
-            // The latencies reach back about as long as most resyncs take.
-            let status = hosted.status().await.ok();
-            let io = status
-                .map(|status| status.io)
-                .filter(|io| io.reads + io.writes > 0);
-            *lock(&hosted.application_p99_us) = io.map(|io| io.latency_us[1]);
+            let hosted = hosted.clone();
+            // A disk that hangs must keep no other replica's event waiting.
+            tokio::spawn(async move {
+                // The latencies reach back about as long as most resyncs take.
+                let status = hosted.status().await.ok();
+                let io = status
+                    .map(|status| status.io)
+                    .filter(|io| io.reads + io.writes > 0);
+                *lock(&hosted.application_p99_us) = io.map(|io| io.latency_us[1]);
+            });
         }
     }
 }

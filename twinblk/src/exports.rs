@@ -1,9 +1,15 @@
 //! The volumes of this node as NBD exports.
 
+use crate::actions;
+use crate::config::Mode;
+use crate::control::{Request, Response};
 use crate::daemon::Daemon;
 use crate::volumes::Hosted;
 use engine::volume::VolumeStatus;
+use format::types::Slot;
 use nbd_server::exports::{ExportInfo, Exports, Opened, Refusal};
+use replica::command::Command;
+use replica::status::ConnectionState;
 use std::sync::Arc;
 
 /// The volumes as exports of their own names.
@@ -21,6 +27,55 @@ impl VolumeExports {
         match status.refusal {
             Some(reason) => Err(Refusal::Policy(format!("volume {name}: {reason}"))),
             None => Ok((hosted, status)),
+        }
+    }
+}
+
+impl VolumeExports {
+    /// Opening a volume brings it here in on-demand mode, if nobody else serves or uses it. Whether its primary is
+    /// really gone is for the arbiter to say. Where it is to stay where it is, `refusal` stands.
+    async fn take_over(&self, name: &str, refusal: Refusal) -> Result<(), Refusal> {
+        let chosen = self.0.arbitration.chosen();
+        let on_demand = chosen.is_some_and(|chosen| chosen.mode == Mode::OnDemand);
+        let hosted = self.0.volumes.named(name).ok();
+        let hosted = hosted.filter(|hosted| on_demand && !hosted.is_sealed());
+        let Some(hosted) = hosted else {
+            return Err(refusal);
+        };
+        let Ok(status) = hosted.status().await else {
+            return Err(refusal);
+        };
+        let replica = status.replica;
+        let connected = |slot| {
+            let mut peers = replica.peers.iter();
+            peers.any(|peer| peer.slot == slot && peer.connection == ConnectionState::Connected)
+        };
+        let command = match replica.configuration.primary {
+            Some(primary) if primary == hosted.record.slot => return Err(refusal),
+            Some(primary) if connected(primary) => {
+                if !self.is_unused(&hosted, primary).await {
+                    return Err(refusal);
+                }
+                Command::Swap
+            }
+            _ => Command::Promote { force: false },
+        };
+        let taken = actions::change_roles(&hosted, command).await;
+        taken.map_err(|failure| Refusal::Policy(format!("volume {name}: {failure}")))
+    }
+
+    /// Whether the primary is known to have no clients.
+    async fn is_unused(&self, hosted: &Hosted, primary: Slot) -> bool {
+        let record = &hosted.record;
+        let Some(member) = record.members.iter().find(|one| one.slot == primary) else {
+            return false;
+        };
+        let request = Request::Show {
+            volume: record.volume,
+        };
+        match self.0.ask(&member.name, request).await {
+            Ok(Response::View(view)) => view.io.is_some_and(|io| io.clients == 0),
+            _ => false,
         }
     }
 }
@@ -44,7 +99,13 @@ impl Exports for VolumeExports {
     }
 
     async fn open(&self, name: &str) -> Result<Opened, Refusal> {
-        let (hosted, status) = self.find(name).await?;
+        let (hosted, status) = match self.find(name).await {
+            Ok(found) => found,
+            Err(refusal) => {
+                self.take_over(name, refusal).await?;
+                self.find(name).await?
+            }
+        };
         let info = ExportInfo {
             size_bytes: status.replica.size_bytes,
             read_only: false,

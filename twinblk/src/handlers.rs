@@ -6,7 +6,7 @@ use crate::failure::Failure;
 use crate::happenings::Incident;
 use crate::registry::{Phase, Verdict};
 use crate::volumes::{Hosted, Plan};
-use crate::{actions, data_links};
+use crate::{actions, arbitrate, data_links};
 use format::types::{Name, VolumeId};
 use replica::command::Command;
 use std::sync::Arc;
@@ -59,6 +59,25 @@ pub(crate) async fn handle(
             actions::act(&daemon, &hosted, action, true)
                 .await
                 .map(Response::Outcome)
+        }
+        Request::PrepareArbiter { change, request } => {
+            arbitrate::prepare(&daemon, &from, change, request).await?;
+            Ok(Response::Done)
+        }
+        Request::CommitArbiter { change } => {
+            arbitrate::commit(&daemon, change).await?;
+            Ok(Response::Done)
+        }
+        Request::AbortArbiter { change } => {
+            blocking(move || daemon.arbitration.abort(change)).await?;
+            Ok(Response::Done)
+        }
+        Request::ArbiterFate { change } => {
+            Ok(Response::Fate(match daemon.arbitration.verdict(change) {
+                None => Fate::Undecided,
+                Some(true) => Fate::Created,
+                Some(false) => Fate::Undone,
+            }))
         }
         Request::Show { volume } => {
             let hosted = find(&daemon, volume)?;
@@ -157,6 +176,7 @@ fn fate(daemon: &Daemon, volume: VolumeId) -> Result<Fate, Failure> {
 /// Brings a node that has just been connected up to date about what was decided while it was
 /// away, and asks it about what it alone has decided. Also done with this node itself at its start.
 pub(crate) async fn settle(daemon: &Arc<Daemon>, node: &Name) -> Result<(), Failure> {
+    arbitrate::settle(daemon, node).await?;
     for decision in daemon.volumes.registry.decisions()? {
         if decision.unconfirmed.contains(node) {
             actions::tell(daemon, node, &decision).await?;

@@ -21,6 +21,10 @@ pub(crate) enum Incident {
     NodeLost(Name, String),
     /// Somebody without the cluster key, or whom this node does not know, wanted to connect.
     StrangerRefused(String),
+    /// An arbiter has been set.
+    ArbiterSet(String),
+    /// An operator had the arbiter hold this node's configuration, of this number.
+    ArbiterReset(Name, u64),
     /// A volume has been created.
     Created(Name),
     /// A volume has been removed.
@@ -51,6 +55,13 @@ impl Incident {
                 format!("the link to {node} has broken: {reason}"),
             ),
             Incident::StrangerRefused(text) => ("stranger-refused", 12, None, text),
+            Incident::ArbiterSet(text) => ("arbiter-set", 13, None, text),
+            Incident::ArbiterReset(volume, epoch) => (
+                "arbiter-reset",
+                14,
+                Some(volume),
+                format!("the arbiter was made to hold configuration {epoch}"),
+            ),
             Incident::Created(volume) => (
                 "created",
                 20,
@@ -157,10 +168,8 @@ fn sentence(record: &Record, notice: &Notice) -> String {
             )
         }
         Notice::ReadRepaired { peer } => {
-            format!(
-                "a read error was served by {} and the blocks rewritten",
-                node(*peer)
-            )
+            let peer = node(*peer);
+            format!("a read error was served by {peer} and the blocks rewritten")
         }
         Notice::Suspect(true) => "acknowledged writes may be missing since a power cut".to_owned(),
         Notice::Suspect(false) => "what a power cut may have taken is back".to_owned(),

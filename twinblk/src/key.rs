@@ -47,25 +47,36 @@ impl ClusterKey {
     /// Reads a key's file.
     pub(crate) fn read(path: &Path) -> Result<ClusterKey, Failure> {
         let shown = path.display();
-        let file = File::open(path).context(|| {
-            format!("cannot read the cluster key {shown} (`twinblk key new {shown}` makes one)")
+        let text = read_secret(path).map_err(|failure| {
+            if path.exists() {
+                return failure;
+            }
+            Failure::failed(format!("{failure} (`twinblk key new {shown}` makes one)"))
         })?;
-        let metadata = file.metadata().context(|| format!("cannot read {shown}"))?;
-        if metadata.permissions().mode() & 0o077 != 0 {
-            return Err(Failure::failed(format!(
-                "{shown} can be read by others: run `chmod 600 {shown}`"
-            )));
-        }
-        let mut text = String::new();
-        file.take(FILE_BYTES_MAX)
-            .read_to_string(&mut text)
-            .context(|| format!("cannot read {shown}"))?;
-        hexadecimal::decode(text.trim()).map(ClusterKey).ok_or_else(|| {
+        hexadecimal::decode(&text).map(ClusterKey).ok_or_else(|| {
             Failure::failed(format!(
                 "{shown} holds no cluster key (64 hexadecimal digits): copy it again from a node"
             ))
         })
     }
+}
+
+/// Reads a short secret from a file that only its owner may read, without white space at its ends.
+pub(crate) fn read_secret(path: &Path) -> Result<String, Failure> {
+    let shown = path.display();
+    let doing = || format!("cannot read {shown}");
+    let file = File::open(path).context(doing)?;
+    let metadata = file.metadata().context(doing)?;
+    if metadata.permissions().mode() & 0o077 != 0 {
+        return Err(Failure::failed(format!(
+            "{shown} can be read by others: run `chmod 600 {shown}`"
+        )));
+    }
+    let mut text = String::new();
+    file.take(FILE_BYTES_MAX)
+        .read_to_string(&mut text)
+        .context(doing)?;
+    Ok(text.trim().to_owned())
 }
 
 #[cfg(test)]

@@ -100,6 +100,28 @@ async fn dial_address(
     address: &str,
     purpose: Purpose,
 ) -> Result<Link, Failure> {
+    let (stream, welcome) = greet(local, address, purpose).await?;
+    if welcome.name != *name {
+        return Err(Failure::failed(format!(
+            "{} answers there: correct the [[peer]] addresses",
+            welcome.name
+        )));
+    }
+    welcome.accepted.map_err(Failure::failed)?;
+    Ok(Link {
+        stream,
+        node: welcome.node,
+        name: welcome.name,
+        dialled_here: true,
+    })
+}
+
+/// Connects to whoever answers there, and greets them; whether the link is accepted is in the welcome.
+pub(crate) async fn greet(
+    local: &Local,
+    address: &str,
+    purpose: Purpose,
+) -> Result<(TcpStream, Welcome), Failure> {
     let connected = timeout(CONNECT_DEADLINE, TcpStream::connect(address)).await;
     let late = |_| Failure::failed("no answer");
     let mut stream = connected
@@ -115,19 +137,7 @@ async fn dial_address(
     let welcome = timeout(HANDSHAKE_DEADLINE, greeting)
         .await
         .map_err(late)??;
-    if welcome.name != *name {
-        return Err(Failure::failed(format!(
-            "{} answers there: correct the [[peer]] addresses",
-            welcome.name
-        )));
-    }
-    welcome.accepted.map_err(Failure::failed)?;
-    Ok(Link {
-        stream,
-        node: welcome.node,
-        name: welcome.name,
-        dialled_here: true,
-    })
+    Ok((stream, welcome))
 }
 
 /// Acknowledgements must leave at once, and a peer that no packet reaches must be noticed.

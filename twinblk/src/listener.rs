@@ -1,5 +1,6 @@
 //! The port on which other nodes come in: strangers are turned away, and nodes handed to whom they want.
 
+use crate::complaints::Complaints;
 use crate::daemon::Daemon;
 use crate::failure::Failure;
 use crate::happenings::Incident;
@@ -8,18 +9,16 @@ use crate::volumes::Hosted;
 use crate::{control_links, data_links};
 use format::hello::Hello;
 use format::types::Slot;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
-use tokio::time::{Instant, sleep};
+use tokio::time::sleep;
 
 /// Connections that have not proved themselves; more wait to be accepted.
 const HALF_OPEN_MAX: usize = 64;
 /// How long the listener rests when the process is out of descriptors, instead of spinning.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
-/// Strangers are complained of this often at most.
-const COMPLAINT_PERIOD: Duration = Duration::from_secs(10);
 
 /// Accepts connections of other nodes for as long as the daemon runs.
 pub(crate) async fn listen(daemon: Arc<Daemon>, listener: TcpListener) {
@@ -32,7 +31,10 @@ pub(crate) async fn listen(daemon: Arc<Daemon>, listener: TcpListener) {
                 let (daemon, complaints) = (daemon.clone(), complaints.clone());
                 tokio::spawn(async move {
                     if let Err(failure) = accept(&daemon, stream).await {
-                        complaints.complain(&daemon, &format!("{from}: {failure}"));
+                        let text = complaints.worth_saying(&format!("{from}: {failure}"));
+                        if let Some(text) = text {
+                            daemon.incident(Incident::StrangerRefused(text));
+                        }
                     }
                     drop(place);
                 });
@@ -95,55 +97,5 @@ fn admit(daemon: &Daemon, peer: &Hello) -> Result<Admitted, Failure> {
             let hosted = data_links::admits(daemon, volume, slot, peer)?;
             Ok(Admitted::Data(hosted, slot))
         }
-    }
-}
-
-/// Complaints about strangers, few of which are worth more than many.
-#[derive(Debug, Default)]
-struct Complaints(Mutex<(Option<Instant>, u64)>);
-
-impl Complaints {
-    fn complain(&self, daemon: &Daemon, what: &str) {
-        if let Some(text) = self.worth_saying(what, Instant::now()) {
-            daemon.incident(Incident::StrangerRefused(text));
-        }
-    }
-
-    fn worth_saying(&self, what: &str, now: Instant) -> Option<String> {
-        // What it guards is two numbers.
-        let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let (last, unsaid) = &mut *state;
-        if last.is_some_and(|last| now.duration_since(last) < COMPLAINT_PERIOD) {
-            *unsaid += 1;
-            return None;
-        }
-        *last = Some(now);
-        let more = std::mem::take(unsaid);
-        let others = if more > 0 {
-            format!(" ({more} more like it before)")
-        } else {
-            String::new()
-        };
-        Some(format!("a connection was refused: {what}{others}"))
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::{COMPLAINT_PERIOD, Complaints};
-    use tokio::time::Instant;
-
-    #[test]
-    fn strangers_are_complained_of_now_and_then() {
-        let complaints = Complaints::default();
-        let start = Instant::now();
-        assert!(complaints.worth_saying("x", start).is_some());
-        for _ in 0..1000 {
-            assert_eq!(complaints.worth_saying("x", start), None);
-        }
-        let text = complaints
-            .worth_saying("x", start + COMPLAINT_PERIOD)
-            .expect("it is time");
-        assert!(text.contains("1000 more"), "{text}");
     }
 }

@@ -13,11 +13,10 @@ mod record;
 pub(crate) use record::{Decision, Member, Phase, Record, Verdict};
 
 use crate::failure::{Context, Failure};
-use crate::{files, hexadecimal};
+use crate::{files, state_folder};
 use engine::volume::Paths;
 use format::types::{Name, NodeId, VolumeId};
-use std::fs::{File, TryLockError};
-use std::io::{Read, Seek, Write};
+use std::fs::File;
 use std::path::{Path, PathBuf};
 
 /// A node's state folder, locked.
@@ -34,8 +33,8 @@ impl Registry {
     pub(crate) fn open(folder: &Path) -> Result<Registry, Failure> {
         files::make_folder(&folder.join("volumes"))?;
         files::make_folder(&folder.join("decisions"))?;
-        let lock = lock(&folder.join("lock"))?;
-        let node = node_id(&folder.join("node"))?;
+        let lock = state_folder::lock(folder)?;
+        let node = state_folder::node_id(folder)?;
         Ok(Registry {
             folder: folder.to_owned(),
             node,
@@ -176,57 +175,6 @@ fn entries(folder: &Path) -> Result<Vec<PathBuf>, Failure> {
                 .collect()
         })
         .context(|| format!("cannot list {}", folder.display()))
-}
-
-fn lock(path: &Path) -> Result<File, Failure> {
-    let refused = || format!("cannot lock {}", path.display());
-    let mut options = File::options();
-    let opened = options
-        .read(true)
-        .write(true)
-        .create(true)
-        .truncate(false)
-        .open(path);
-    let mut file = opened.context(refused)?;
-    match file.try_lock() {
-        Ok(()) => {}
-        Err(TryLockError::WouldBlock) => {
-            let mut holder = String::new();
-            // Whoever holds the lock is named if it can be; that it is held is what matters.
-            let _ = file.read_to_string(&mut holder);
-            return Err(Failure::protects_data(format!(
-                "another twinblk (process {}) uses {}: stop it first, or set another state_dir",
-                holder.trim(),
-                path.parent().unwrap_or(path).display()
-            )));
-        }
-        Err(TryLockError::Error(error)) => return Err(error).context(refused),
-    }
-    let noted = file
-        .set_len(0)
-        .and_then(|()| file.rewind())
-        .and_then(|()| writeln!(file, "{}", std::process::id()));
-    if let Err(error) = noted {
-        tracing::warn!("cannot note the process id in {}: {error}", path.display());
-    }
-    Ok(file)
-}
-
-fn node_id(path: &Path) -> Result<NodeId, Failure> {
-    let text = match std::fs::read_to_string(path) {
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-            let id = NodeId(hexadecimal::random()?);
-            files::replace(path, format!("{id}\n").as_bytes())?;
-            return Ok(id);
-        }
-        read => read.context(|| format!("cannot read {}", path.display()))?,
-    };
-    hexadecimal::decode(text.trim()).map(NodeId).ok_or_else(|| {
-        Failure::failed(format!(
-            "{} holds no node id (32 hexadecimal digits): restore it from a backup",
-            path.display()
-        ))
-    })
 }
 
 #[cfg(test)]

@@ -6,9 +6,9 @@ use crate::exports::VolumeExports;
 use crate::failure::{Context, Failure};
 use crate::handlers;
 use crate::happenings::Incident;
+use crate::logging::{self, tell_service_manager};
 use crate::{admin, control_links, data_links, listener};
 use nbd_server::listener::Listener;
-use std::io::IsTerminal;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,19 +16,13 @@ use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 use tokio::time::sleep;
-use tracing_subscriber::EnvFilter;
 
 /// How often what could not be opened is tried again.
 const REOPEN_PERIOD: Duration = Duration::from_secs(2);
 
 /// Runs the daemon until it is told to stop.
 pub(crate) fn run(config: &Path) -> Result<(), Failure> {
-    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
-    tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_writer(std::io::stderr)
-        .with_ansi(std::io::stderr().is_terminal())
-        .init();
+    logging::begin();
     let config = Config::read(config)?;
     // The control plane is light, and the data path has threads of its own.
     let runtime = tokio::runtime::Builder::new_current_thread()
@@ -131,11 +125,4 @@ async fn bind(
         nbd.push(Listener::bind(address).await.map_err(Failure::failed)?);
     }
     Ok((peers, admin, nbd))
-}
-
-/// Without a service manager nobody is told.
-fn tell_service_manager(states: &[sd_notify::NotifyState<'_>]) {
-    if let Err(error) = sd_notify::notify(states) {
-        tracing::warn!("cannot tell the service manager: {error}");
-    }
 }

@@ -35,6 +35,8 @@ pub(crate) fn of_open(
         reason: status.refusal.clone(),
         suspect: replica.suspect,
         forced: replica.forced,
+        frozen: replica.frozen,
+        arbiter: replica.arbiter.map(|standing| format!("{standing:?}")),
         paused: replica.paused,
         replicas: replicas(record, replica),
         resync: walking(replica).map(|peer| resync(record, peer, now)),
@@ -65,6 +67,8 @@ pub(crate) fn of_stopped(record: &Record, size_bytes: u64, reason: String) -> Vo
         reason: Some(reason),
         suspect: false,
         forced: false,
+        frozen: false,
+        arbiter: None,
         paused: false,
         replicas: record.members.iter().map(replica).collect(),
         resync: None,
@@ -91,6 +95,9 @@ fn state_words(record: &Record, replica: &ReplicaStatus) -> String {
     }
     if replica.peers.iter().any(|peer| peer.split_brain) {
         return "SplitBrain".to_owned();
+    }
+    if replica.frozen {
+        return "Frozen".to_owned();
     }
     if let Role::Waiting(slot) = replica.role {
         return waiting_for(slot);

@@ -159,7 +159,7 @@ pub(crate) struct Plan {
 pub(crate) struct Volumes {
     /// The state folder.
     pub(crate) registry: Registry,
-    options: Options,
+    options: Mutex<Options>,
     hosted: Mutex<BTreeMap<Name, Arc<Hosted>>>,
     // Held while the set of replicas changes on disk, so that two changes of one name never meet.
     changes: Mutex<()>,
@@ -172,11 +172,16 @@ impl Volumes {
         let (hosted, changes) = (Mutex::default(), Mutex::default());
         Volumes {
             registry,
-            options,
+            options: Mutex::new(options),
             hosted,
             changes,
             report,
         }
+    }
+
+    /// Has replicas that are opened from now on ask an arbiter.
+    pub(crate) fn arbitrate(&self, failover: replica::Failover) {
+        lock(&self.options).settings.failover = failover;
     }
 
     /// Opens what the state folder holds, and goes on with what a crash has cut short. A replica
@@ -224,7 +229,7 @@ impl Volumes {
             let paths = self.registry.paths(&hosted.record);
             // Held meanwhile, so that a reactor which fails at once is found closed and not open.
             let mut state = lock(&hosted.state);
-            let opened = Volume::open(&paths, self.options.clone(), move |event| {
+            let opened = Volume::open(&paths, lock(&self.options).clone(), move |event| {
                 report(&reporter, event);
             });
             *state = match opened {

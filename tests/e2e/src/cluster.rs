@@ -1,10 +1,12 @@
 //! Nodes that know each other, in a folder of their own.
 
+use crate::arbiter::{Arbiter, Kind};
 use crate::link::Link;
 use crate::node::Node;
+use crate::ports::free_ports;
 use crate::program;
 use std::fmt::Write as _;
-use std::net::{SocketAddr, TcpListener};
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use tempfile::TempDir;
@@ -126,6 +128,40 @@ impl Cluster {
         }
     }
 
+    /// Two nodes, alpha and beta, and an arbiter that they fail over with by themselves; all started.
+    pub fn arbitrated_pair(kind: Kind) -> (Cluster, Arbiter) {
+        let mut cluster = Cluster::prepared(&["alpha", "beta"]);
+        let mut arbiter = Arbiter::new(kind, cluster.folder(), &cluster.key());
+        cluster.arbitrate(&arbiter, "automatic");
+        arbiter.start();
+        cluster.start();
+        (cluster, arbiter)
+    }
+
+    /// Names an arbiter, and when to fail over, in every node's configuration.
+    pub fn arbitrate(&self, arbiter: &Arbiter, mode: &str) {
+        self.failover_with(&format!("mode = \"{mode}\"\n"));
+        self.append(&arbiter.section());
+    }
+
+    /// Appends a section to every node's configuration.
+    pub fn append(&self, section: &str) {
+        self.configure(|text| format!("{text}\n{section}"));
+    }
+
+    /// Adds lines to the failover section of every node's configuration.
+    pub fn failover_with(&self, lines: &str) {
+        self.configure(|text| text.replace("[failover]\n", &format!("[failover]\n{lines}")));
+    }
+
+    fn configure(&self, change: impl Fn(String) -> String) {
+        for node in &self.nodes {
+            let file = node.folder().join("twinblk.toml");
+            let text = std::fs::read_to_string(&file).expect("a node's configuration");
+            std::fs::write(&file, change(text)).expect("a node's configuration");
+        }
+    }
+
     /// The folder of all.
     pub fn folder(&self) -> &Path {
         self.folder.path()
@@ -212,15 +248,4 @@ fn configuration(place: &Place<'_>, home: &Path, key: &Path, places: &[Place<'_>
         );
     }
     text
-}
-
-/// Ports that nobody listens on, below those that the kernel gives to outgoing connections. Tests run in
-/// processes of their own, so each begins its search elsewhere.
-pub fn free_ports(count: usize) -> Vec<u16> {
-    let first = 10_000 + u16::try_from(std::process::id() * 7 % 20_000).unwrap_or(0);
-    (first..32_000)
-        .chain(10_000..first)
-        .filter(|port| TcpListener::bind(("127.0.0.1", *port)).is_ok())
-        .take(count)
-        .collect()
 }

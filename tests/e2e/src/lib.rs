@@ -7,6 +7,7 @@
 //! nothing of this kind: they end with the server, and their saved state counts writes that never happened.
 #![forbid(unsafe_code)]
 
+pub mod arbiter;
 pub mod checks;
 pub mod cluster;
 pub mod foreign;
@@ -15,6 +16,7 @@ pub mod link;
 pub mod load;
 pub mod nbd;
 pub mod node;
+pub mod ports;
 pub mod program;
 pub mod random;
 pub mod stamp;

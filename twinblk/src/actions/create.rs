@@ -1,6 +1,6 @@
 //! `volume create`: prepare everywhere, decide, tell everybody.
 
-use crate::actions::{tell, until_settled};
+use crate::actions::{tell, until_arbitrated, until_settled};
 use crate::api::{CreateRequest, Outcome};
 use crate::control::Request;
 use crate::daemon::{Daemon, blocking};
@@ -72,6 +72,7 @@ pub(crate) async fn create(
         outcome
             .lines
             .extend(until_settled(&hosted, NodeSet::EMPTY).await?);
+        outcome.lines.extend(until_arbitrated(&hosted).await?);
     }
     Ok(outcome)
 }

@@ -15,6 +15,7 @@ fn what_the_interface_promises_can_be_typed() {
     for line in [
         "twinblk demo",
         "twinblk serve --config /etc/twinblk/twinblk.toml",
+        "twinblk witness --config /etc/twinblk/witness.toml",
         "twinblk key new /tmp/key",
         "twinblk --admin /run/a.sock node ls",
         "twinblk node ls --json --admin /run/a.sock",
@@ -36,6 +37,11 @@ fn what_the_interface_promises_can_be_typed() {
         "twinblk volume adopt v",
         "twinblk volume grow v --size 20G",
         "twinblk volume rm v --keep-data",
+        "twinblk arbiter status --json",
+        "twinblk arbiter set witness 10.0.0.3:7789 --mode automatic",
+        "twinblk arbiter set etcd https://10.0.0.3:2379 https://10.0.0.4:2379 --ca-file /etc/ca.pem --cert-file \
+         /etc/cert.pem --key-file /etc/key.pem",
+        "twinblk arbiter reset v --force",
         "twinblk events --follow --json",
     ] {
         let line = line.split_whitespace().collect::<Vec<_>>().join(" ");
@@ -55,6 +61,10 @@ fn what_makes_no_sense_is_wrong_usage() {
         "twinblk volume wait v --timeout soon",
         "twinblk volume resolve v",
         "twinblk volume ls --json --quiet",
+        "twinblk arbiter set witness",
+        "twinblk arbiter set etcd http://h:2379 --user root",
+        "twinblk arbiter set witness h:1 --mode sometimes",
+        "twinblk arbiter reset",
     ] {
         let error = parse(line).expect_err(line);
         assert_eq!(error.exit_code(), 2, "{line}");

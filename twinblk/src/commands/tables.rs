@@ -1,6 +1,6 @@
 //! What the daemon tells, as tables and lines for a person.
 
-use crate::api::{NodeView, ReplicaView, VolumeView};
+use crate::api::{ArbiterView, ConfigurationView, NodeView, ReplicaView, VolumeView};
 use crate::event_log::EventView;
 use crate::units::Size;
 use comfy_table::{CellAlignment, Table, presets};
@@ -128,6 +128,10 @@ fn write_volume(out: &mut String, volume: &VolumeView) -> std::fmt::Result {
         ),
         (volume.forced, "promoted by force, and not healed yet"),
         (
+            volume.frozen,
+            "requests are held until a member or the arbiter answers",
+        ),
+        (
             volume.paused,
             "resyncs are held back: `twinblk volume resume` lets them go on",
         ),
@@ -135,6 +139,9 @@ fn write_volume(out: &mut String, volume: &VolumeView) -> std::fmt::Result {
         if set {
             writeln!(out, "  {words}")?;
         }
+    }
+    if let Some(words) = volume.arbiter.as_deref().and_then(standing) {
+        writeln!(out, "  {words}")?;
     }
     writeln!(out, "{}", replicas(&volume.replicas))?;
     if let Some(resync) = &volume.resync {
@@ -162,6 +169,25 @@ fn write_volume(out: &mut String, volume: &VolumeView) -> std::fmt::Result {
     Ok(())
 }
 
+/// What a person should know of the arbiter.
+fn standing(standing: &str) -> Option<&'static str> {
+    Some(match standing {
+        "Unasked" => "the arbiter has not been asked: there was no reason to",
+        "Unreachable" => {
+            "the arbiter does not answer, and changes of the configuration wait: `twinblk arbiter status` \
+             says why"
+        }
+        "Empty" => {
+            "the arbiter holds nothing of it: connect all replicas, or `twinblk arbiter reset`"
+        }
+        "Behind" => {
+            "the arbiter holds less than this node and decides nothing: `twinblk arbiter reset`"
+        }
+        "Foreign" => "the arbiter holds what this volume never was: `twinblk arbiter reset`",
+        _ => return None,
+    })
+}
+
 fn replicas(replicas: &[ReplicaView]) -> String {
     let mut table = table(
         &["  NODE", "DISK", "CONNECTION", "IN SYNC", "OUT OF SYNC"],
@@ -177,6 +203,60 @@ fn replicas(replicas: &[ReplicaView]) -> String {
         ]);
     }
     text(&table)
+}
+
+/// `arbiter status`.
+pub(super) fn arbiter(arbiter: &ArbiterView) -> String {
+    let ArbiterView { kind, mode, .. } = arbiter;
+    let Some(reachable) = arbiter.reachable else {
+        return "there is no arbiter: failover is by hand; `twinblk arbiter set` adds one\n"
+            .to_owned();
+    };
+    let source = match arbiter.source.as_deref() {
+        Some("file") => "from the configuration file",
+        _ => "by `arbiter set`",
+    };
+    let standing = match &arbiter.reason {
+        _ if reachable => "it answers".to_owned(),
+        Some(reason) => format!("it does not answer: {reason}"),
+        None => "it does not answer".to_owned(),
+    };
+    let addresses = arbiter.addresses.join(", ");
+    let mut out = format!("{kind}  {addresses}  {mode}, {source}\n  {standing}\n");
+    let header = [
+        "  VOLUME",
+        "STATE",
+        "ARBITER HOLDS",
+        "THIS NODE HOLDS",
+        "REASON",
+    ];
+    let mut table = table(&header, &[]);
+    for volume in &arbiter.volumes {
+        table.add_row([
+            format!("  {}", volume.name),
+            volume.state.clone(),
+            configuration(volume.register.as_ref()),
+            configuration(volume.node.as_ref()),
+            volume.reason.clone().unwrap_or_default(),
+        ]);
+    }
+    if !arbiter.volumes.is_empty() {
+        // Writing to a string cannot fail.
+        let _ = writeln!(out, "{}", text(&table));
+    }
+    out
+}
+
+fn configuration(configuration: Option<&ConfigurationView>) -> String {
+    let Some(configuration) = configuration else {
+        return "-".to_owned();
+    };
+    format!(
+        "{}: primary {}, in sync {}",
+        configuration.epoch,
+        configuration.primary.as_deref().unwrap_or("nobody"),
+        configuration.in_sync.join(" and ")
+    )
 }
 
 /// A line of `events`.

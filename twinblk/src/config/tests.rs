@@ -1,4 +1,4 @@
-use super::Config;
+use super::{ArbiterSettings, Config, Mode};
 use nbd_server::listener::Address;
 use std::path::Path;
 use std::time::Duration;
@@ -45,6 +45,98 @@ fn a_good_file_is_read_with_defaults() {
     let options = config.options();
     assert_eq!(options.settings.peer_timeout, 500_000_000);
     assert_eq!(options.spin_nanos_max, 0);
+}
+
+#[test]
+fn an_arbiter_is_read_with_defaults() {
+    let witness =
+        "[node]\nname = \"a\"\n[arbiter]\nkind = \"witness\"\naddress = \"10.0.0.3:7789\"\n";
+    let config = parse(witness).expect("it is good");
+    let arbiter = config.arbiter.expect("there is one");
+    assert_eq!((arbiter.kind(), arbiter.addresses().len()), ("witness", 1));
+    let failover = config.failover;
+    assert_eq!(failover.mode, Mode::OnDemand);
+    assert_eq!(failover.times.grace(), 3_000_000_000);
+    assert_eq!(failover.freeze_max, None);
+    let list = witness.replace(
+        "address = \"10.0.0.3:7789\"",
+        "addresses = [\"h:1\", \"i:2\"]",
+    );
+    let arbiter = parse(&list).expect("it is good").arbiter;
+    assert_eq!(arbiter.expect("there is one").addresses(), ["h:1", "i:2"]);
+    let etcd = "[node]\nname = \"a\"\n[arbiter]\nkind = \"etcd\"\nendpoints = \"https://h:2379\"\n\
+                ca_file = \"/etc/ca.pem\"\n[failover]\nmode = \"automatic\"\nlease_ms = 500\non_no_quorum = \
+                \"error\"\nfreeze_max_ms = 100\n";
+    let config = parse(etcd).expect("it is good");
+    let Some(ArbiterSettings::Etcd(settings)) = &config.arbiter else {
+        panic!("it is etcd");
+    };
+    assert_eq!(settings.prefix, "/twinblk/volumes");
+    let failover = config.failover;
+    assert_eq!(failover.mode, Mode::Automatic);
+    assert_eq!(failover.times.grace(), 750_000_000);
+    assert_eq!(config.options().settings.freeze_max, Some(100_000_000));
+    assert_eq!(failover.freeze_max, Some(Duration::from_millis(100)));
+}
+
+#[test]
+fn complaints_about_an_arbiter_name_line_and_remedy() {
+    for (text, line, words) in [
+        ("[arbiter]\n", 3, "missing field `kind`"),
+        ("[arbiter]\nkind = \"zookeeper\"\n", 4, "unknown variant"),
+        ("[arbiter]\nkind = \"witness\"\n", 4, "HOST:7789"),
+        (
+            "[arbiter]\nkind = \"witness\"\naddress = \"h:1\"\nprefix = \"/x\"\n",
+            4,
+            "kind = \"etcd\"",
+        ),
+        (
+            "[arbiter]\nkind = \"witness\"\naddress = \"h\"\n",
+            5,
+            "write HOST:PORT",
+        ),
+        (
+            "[arbiter]\nkind = \"etcd\"\naddress = \"h:1\"\n",
+            4,
+            "endpoints = ",
+        ),
+        ("[arbiter]\nkind = \"etcd\"\n", 4, "endpoints = "),
+        (
+            "[arbiter]\nkind = \"etcd\"\nendpoints = [\"h:2379\"]\n",
+            4,
+            "http://HOST:2379",
+        ),
+        (
+            "[arbiter]\nkind = \"etcd\"\nendpoints = \"https://h:2379\"\n",
+            4,
+            "ca_file",
+        ),
+        (
+            "[arbiter]\nkind = \"etcd\"\nendpoints = \"http://h:2379\"\nuser = \"u\"\n",
+            4,
+            "password_file",
+        ),
+        ("[failover]\nmode = \"automatic\"\n", 4, "add an [arbiter]"),
+        (
+            "[failover]\nlease_ms = 1000\ngrace_ms = 1000\n",
+            5,
+            "write 1052 to 10000",
+        ),
+        ("[failover]\nfreeze_max_ms = 1\n", 4, "on_no_quorum"),
+        (
+            "[failover]\non_no_quorum = \"panic\"\n",
+            4,
+            "unknown variant",
+        ),
+    ] {
+        let message = complaint(&format!("[node]\nname = \"a\"\n{text}"));
+        assert!(
+            message.starts_with(&format!("t.toml:{line}: ")),
+            "{text}: {message}"
+        );
+        assert!(message.contains(words), "{text}: {message}");
+        assert_eq!(message.lines().count(), 1, "{message}");
+    }
 }
 
 #[test]
@@ -123,4 +215,23 @@ fn complaints_name_file_line_and_remedy() {
 fn a_peer_named_twice_is_refused() {
     let twice = format!("{GOOD}\n[[peer]]\nname = \"beta\"\naddress = \"h:1\"\n");
     assert!(complaint(&twice).contains("peer beta is named twice"));
+}
+
+#[test]
+fn the_example_is_good() {
+    let text = include_str!("../../../docs/examples/twinblk.toml");
+    let config = parse(text).expect("it is good");
+    assert_eq!(config.failover.mode, Mode::Automatic);
+    // The other arbiter, with the comment signs taken away and the first one's lines left out.
+    let etcd: String = text
+        .lines()
+        .filter(|line| !line.starts_with("kind") && !line.starts_with("address = \"10.0.0.3"))
+        .map(|line| match line.strip_prefix("# ") {
+            Some(setting) if setting.contains(" = ") => format!("{setting}\n"),
+            _ => format!("{line}\n"),
+        })
+        .collect();
+    let config = parse(&etcd).expect("it is good");
+    let arbiter = config.arbiter.expect("there is one");
+    assert_eq!((arbiter.kind(), arbiter.addresses().len()), ("etcd", 3));
 }

@@ -77,6 +77,11 @@ fn state(change: impl FnOnce(&mut ReplicaStatus)) -> String {
 fn state_words_say_what_a_person_wants_to_know() {
     assert_eq!(state(|_| {}), "Protected");
     assert_eq!(state(|replica| replica.role = Role::Stopped), "Stopped");
+    let frozen = state(|replica| {
+        replica.frozen = true;
+        replica.peers[0].connection = ConnectionState::Connecting;
+    });
+    assert_eq!(frozen, "Frozen");
     assert_eq!(
         state(|replica| replica.role = Role::Waiting(slot(1))),
         "Waiting for beta"

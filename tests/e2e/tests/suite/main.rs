@@ -1,11 +1,13 @@
 //! The end-to-end tests: what the issue tracker calls "it must show", against real processes.
 #![forbid(unsafe_code)]
 
+mod arbiter;
 mod client;
 mod crash;
 mod daemon;
 mod devices;
 mod failback;
+mod failover;
 mod foreign;
 mod full_disk;
 mod metadata;

@@ -7,6 +7,7 @@
 //! GET  /v1/volumes/NAME                   VolumeView
 //! POST /v1/volumes/NAME              Action -> Outcome
 //! GET  /v1/events?after=ID&follow=BOOL    EventView, one a line
+//! GET  /v1/duties                         [DutyView], one list a line, whenever one has changed and every so often
 //! ```
 //!
 //! What was not done is answered with a [`Failure`].
@@ -14,6 +15,7 @@
 use crate::actions;
 use crate::api::{Action, CreateRequest, NodeView, Outcome, VolumeView};
 use crate::daemon::Daemon;
+use crate::duty::DutyView;
 use crate::failure::{Context, Failure, FailureKind};
 use axum::body::{Body, Bytes};
 use axum::extract::rejection::JsonRejection;
@@ -23,14 +25,18 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use axum::{Json, Router};
 use http_body_util::channel::{Channel, Sender};
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use std::os::unix::fs::{FileTypeExt, PermissionsExt};
 use std::sync::Arc;
+use std::time::Duration;
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::watch;
+use tokio::time::timeout;
 
 /// Events that are read ahead of a slow reader.
 const LINES_AHEAD: usize = 16;
+/// Those who follow duties are told that the daemon lives this often.
+pub(crate) const DUTIES_PERIOD: Duration = Duration::from_secs(2);
 /// Who may use the admin socket: its owner and its group.
 const SOCKET_MODE: u32 = 0o660;
 
@@ -84,6 +90,7 @@ pub(crate) async fn serve(
         .route("/v1/volumes", get(volumes).post(create))
         .route("/v1/volumes/{name}", get(volume).post(act))
         .route("/v1/events", get(events))
+        .route("/v1/duties", get(duties))
         .with_state(daemon);
     let served = async { axum::serve(listener, routes).await };
     tokio::select! {
@@ -157,11 +164,37 @@ struct EventsQuery {
 async fn events(State(daemon): State<Arc<Daemon>>, Query(query): Query<EventsQuery>) -> Response {
     let (sender, body) = Channel::<Bytes>::new(LINES_AHEAD);
     tokio::spawn(send_events(daemon, query, sender));
-    (
-        [(header::CONTENT_TYPE, "application/x-ndjson")],
-        Body::new(body),
-    )
-        .into_response()
+    lines(body)
+}
+
+/// JSON documents, one a line, as they come.
+fn lines(body: Channel<Bytes>) -> Response {
+    let kind = [(header::CONTENT_TYPE, "application/x-ndjson")];
+    (kind, Body::new(body)).into_response()
+}
+
+/// A document as a line.
+fn line(value: &impl Serialize) -> Option<Bytes> {
+    let mut line = serde_json::to_vec(value).ok()?;
+    line.push(b'\n');
+    Some(line.into())
+}
+
+async fn duties(State(daemon): State<Arc<Daemon>>) -> Response {
+    let (mut sender, body) = Channel::<Bytes>::new(LINES_AHEAD);
+    tokio::spawn(async move {
+        let mut duties = daemon.duties.follow();
+        loop {
+            let all: Vec<DutyView> = duties.borrow_and_update().values().cloned().collect();
+            let Some(line) = line(&all) else { return };
+            if sender.send_data(line).await.is_err() {
+                return;
+            }
+            // The daemon has them for as long as it lives; in silence it says so.
+            let _ = timeout(DUTIES_PERIOD, duties.changed()).await;
+        }
+    });
+    lines(body)
 }
 
 /// Sends events, and where asked to waits for more until the reader has gone.
@@ -172,11 +205,8 @@ async fn send_events(daemon: Arc<Daemon>, query: EventsQuery, mut to: Sender<Byt
         newest.mark_unchanged();
         for event in daemon.events.after(after) {
             after = event.id;
-            let Ok(mut line) = serde_json::to_vec(&event) else {
-                return;
-            };
-            line.push(b'\n');
-            if to.send_data(line.into()).await.is_err() {
+            let Some(line) = line(&event) else { return };
+            if to.send_data(line).await.is_err() {
                 return;
             }
         }

@@ -243,3 +243,6 @@ impl Outcome {
         }
     }
 }
+
+#[cfg(test)]
+pub(crate) mod samples;

@@ -3,6 +3,7 @@
 use crate::api::{NodeView, VolumeView};
 use crate::config::Config;
 use crate::control::{Request, Response};
+use crate::duties::Duties;
 use crate::event_log::EventLog;
 use crate::failure::{Context, Failure};
 use crate::happenings::{self, Incident};
@@ -37,6 +38,8 @@ pub(crate) struct Daemon {
     pub(crate) nodes: Nodes,
     /// The data links of all replicas.
     pub(crate) links: Links,
+    /// What this node is to its volumes.
+    pub(crate) duties: Duties,
     creating: Mutex<BTreeSet<VolumeId>>,
     handler: Handler,
 }
@@ -71,6 +74,7 @@ impl Daemon {
             events,
             nodes: Nodes::new(&config.peers),
             links: Links::default(),
+            duties: Duties::new(),
             creating: Mutex::default(),
             config,
         };
@@ -116,11 +120,8 @@ impl Daemon {
 
     /// Shows a replica; that of one that does not answer says so.
     pub(crate) async fn show(&self, hosted: &Hosted) -> VolumeView {
-        match hosted.status().await {
-            Ok(status) => {
-                let p99 = *lock(&hosted.application_p99_us);
-                view::of_open(&hosted.record, &status, boot_nanos(), p99)
-            }
+        match self.show_open(hosted).await {
+            Ok(view) => view,
             Err(failure) => {
                 let path = self.volumes.registry.paths(&hosted.record).data;
                 let size = std::fs::metadata(path).map_or(0, |metadata| metadata.len());
@@ -128,6 +129,13 @@ impl Daemon {
                 view::of_stopped(&hosted.record, size, reason)
             }
         }
+    }
+
+    /// Shows a replica that is open and answers.
+    pub(crate) async fn show_open(&self, hosted: &Hosted) -> Result<VolumeView, Failure> {
+        let status = hosted.status().await?;
+        let p99 = *lock(&hosted.application_p99_us);
+        Ok(view::of_open(&hosted.record, &status, boot_nanos(), p99))
     }
 
     /// Shows every node.
@@ -145,6 +153,7 @@ impl Daemon {
     /// Deals with what replicas say, until the last of them has ended.
     pub(crate) async fn listen_to_replicas(self: Arc<Self>, mut reports: Reports) {
         while let Some((hosted, event)) = reports.recv().await {
+            let volume = hosted.record.volume;
             match event {
                 VolumeEvent::Notice(notice) => self.noticed(&hosted, &notice).await,
                 VolumeEvent::LinkLost {
@@ -152,15 +161,16 @@ impl Daemon {
                     session,
                     retry,
                 } => {
-                    self.links.lost(hosted.record.volume, peer, session, retry);
+                    self.links.lost(volume, peer, session, retry);
                 }
-                VolumeEvent::LinkWanted { peer } => self.links.wanted(hosted.record.volume, peer),
+                VolumeEvent::LinkWanted { peer } => self.links.wanted(volume, peer),
                 VolumeEvent::Failed(reason) => {
                     hosted.failed(reason.clone());
-                    self.links.forget(hosted.record.volume);
+                    self.links.forget(volume);
                     self.incident(Incident::ReplicaFailed(hosted.record.name.clone(), reason));
                 }
             }
+            self.duties.look(volume);
         }
     }
 

@@ -134,6 +134,7 @@ async fn remove(
     if let Some(incident) = removed {
         daemon.incident(incident);
     }
+    daemon.duties.look(volume);
     Ok(Response::Done)
 }
 

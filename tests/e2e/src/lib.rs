@@ -10,6 +10,7 @@
 pub mod checks;
 pub mod cluster;
 pub mod foreign;
+pub mod http;
 pub mod journal;
 pub mod link;
 pub mod load;

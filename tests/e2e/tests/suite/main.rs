@@ -8,6 +8,7 @@ mod devices;
 mod failback;
 mod foreign;
 mod full_disk;
+mod http;
 mod metadata;
 mod split_brain;
 mod teardown;

@@ -43,7 +43,10 @@ pub(crate) enum Command {
     Volume(VolumeCommand),
     /// Show what has happened on this node
     Events {
-        /// Go on with what happens from now on
+        /// Only those after the event with this id
+        #[arg(long, value_name = "ID", default_value_t = 0)]
+        after: u64,
+        /// Go on with what happens from now on, also over restarts of the daemon
         #[arg(long)]
         follow: bool,
         #[command(flatten)]

@@ -1,7 +1,6 @@
 //! The asking end of the admin API.
 
 use crate::api::{Action, CreateRequest, NodeView, Outcome, VolumeView};
-use crate::event_log::EventView;
 use crate::failure::{Context, Failure};
 use http_body_util::{BodyExt, Full};
 use hyper::body::{Bytes, Incoming};
@@ -51,28 +50,20 @@ impl Client {
             .await
     }
 
-    /// Shows each event to `see`, and with `follow` waits for more.
-    pub(crate) async fn events(
-        &self,
-        follow: bool,
-        mut see: impl FnMut(EventView, &str),
-    ) -> Result<(), Failure> {
-        let path = format!("/v1/events?follow={follow}");
-        let mut body = self
-            .send(Method::GET, &path, None::<&()>)
-            .await?
-            .into_body();
-        let mut text = Vec::new();
-        while let Some(frame) = body.frame().await {
-            let frame = frame.context(|| self.broken())?;
-            text.extend_from_slice(frame.data_ref().map_or(&[][..], |data| data));
-            while let Some(end) = text.iter().position(|byte| *byte == b'\n') {
-                let line: Vec<u8> = text.drain(..=end).collect();
-                let event = serde_json::from_slice(&line).context(|| self.broken())?;
-                see(event, String::from_utf8_lossy(&line).trim_end());
-            }
-        }
-        Ok(())
+    /// The events after this one, each a line that is an [`EventView`](crate::event_log::EventView); with `follow` it
+    /// does not end with the last.
+    pub(crate) async fn events(&self, after: u64, follow: bool) -> Result<Lines<'_>, Failure> {
+        self.lines(&format!("/v1/events?after={after}&follow={follow}"))
+            .await
+    }
+
+    async fn lines(&self, path: &str) -> Result<Lines<'_>, Failure> {
+        let response = self.send(Method::GET, path, None::<&()>).await?;
+        Ok(Lines {
+            client: self,
+            body: response.into_body(),
+            text: Vec::new(),
+        })
     }
 
     async fn call<T: DeserializeOwned>(
@@ -140,6 +131,31 @@ impl Client {
 
     fn broken(&self) -> String {
         format!("the daemon on {} gave no answer", self.socket.display())
+    }
+}
+
+/// Documents that come one a line.
+pub(crate) struct Lines<'a> {
+    client: &'a Client,
+    body: Incoming,
+    text: Vec<u8>,
+}
+
+impl Lines<'_> {
+    /// The next; `None` after the last.
+    pub(crate) async fn next(&mut self) -> Result<Option<String>, Failure> {
+        loop {
+            if let Some(end) = self.text.iter().position(|byte| *byte == b'\n') {
+                let line: Vec<u8> = self.text.drain(..=end).collect();
+                return Ok(Some(String::from_utf8_lossy(&line).trim_end().to_owned()));
+            }
+            let Some(frame) = self.body.frame().await else {
+                return Ok(None);
+            };
+            let frame = frame.context(|| self.client.broken())?;
+            let data = frame.data_ref().map_or(&[][..], |data| data);
+            self.text.extend_from_slice(data);
+        }
     }
 }
 

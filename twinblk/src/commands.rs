@@ -1,5 +1,6 @@
 //! What is typed, carried out: the daemon is asked, and its answer printed.
 
+mod events;
 mod tables;
 mod waiting;
 
@@ -24,13 +25,11 @@ pub(crate) fn run(cli: Cli) -> Result<(), Failure> {
         }
         Command::Node(command) => on_runtime(node(&client, command)),
         Command::Volume(command) => on_runtime(volume(&client, command)),
-        Command::Events { follow, output } => on_runtime(client.events(follow, |event, line| {
-            if output.json {
-                println!("{line}");
-            } else {
-                println!("{}", tables::event(&event));
-            }
-        })),
+        Command::Events {
+            after,
+            follow,
+            output,
+        } => on_runtime(events::show(&client, after, follow, output)),
     }
 }
 

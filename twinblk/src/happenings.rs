@@ -185,3 +185,6 @@ fn configured(record: &Record, configuration: &Configuration) -> String {
         members.join(" and ")
     )
 }
+
+#[cfg(test)]
+mod tests;

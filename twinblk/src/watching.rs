@@ -112,7 +112,9 @@ impl Seen {
     fn failover(&self, view: &VolumeView, now: Instant) -> Option<Happening> {
         let lost = self.primary.as_ref()?;
         let own = &view.replicas.first()?.node;
-        if is_connected(view, lost) {
+        // A primary that has handed over is a member still, although roles that change end its session for a moment.
+        let mut replicas = view.replicas.iter();
+        if replicas.any(|replica| replica.node == *lost && replica.in_sync) {
             return None;
         }
         let seconds = self

@@ -37,6 +37,7 @@ fn what_the_interface_promises_can_be_typed() {
         "twinblk volume grow v --size 20G",
         "twinblk volume rm v --keep-data",
         "twinblk events --follow --json",
+        "twinblk events --after 17 --follow",
     ] {
         let line = line.split_whitespace().collect::<Vec<_>>().join(" ");
         assert!(parse(&line).is_ok(), "{line}");

@@ -64,8 +64,14 @@ fn a_failover_is_told_with_its_time_and_a_swap_is_none() {
     );
     assert_eq!(told.len(), 2, "{told:?}");
 
+    // A swap breaks the session for a moment, and leaves both in sync.
     let mut watched = Watched::new();
     assert!(watched.see(&secondary()).is_empty());
+    assert!(watched.see(&lost()).is_empty());
+    let mut swapped = protected();
+    swapped.state = "Waiting for beta".to_owned();
+    swapped.replicas[1].connection_state = "Connecting".to_owned();
+    assert!(watched.see(&swapped).is_empty());
     assert_eq!(watched.names(&protected()), ["protected"]);
 }
 

@@ -5,6 +5,7 @@ mod client;
 mod crash;
 mod daemon;
 mod devices;
+mod events;
 mod failback;
 mod foreign;
 mod full_disk;

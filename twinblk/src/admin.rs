@@ -8,6 +8,7 @@
 //! POST /v1/volumes/NAME              Action -> Outcome
 //! GET  /v1/events?after=ID&follow=BOOL    EventView, one a line
 //! GET  /v1/duties                         [DutyView], one list a line, whenever one has changed and every so often
+//! POST /v1/hooks              HookReport -> null
 //! ```
 //!
 //! What was not done is answered with a [`Failure`].
@@ -17,12 +18,13 @@ use crate::api::{Action, CreateRequest, NodeView, Outcome, VolumeView};
 use crate::daemon::Daemon;
 use crate::duty::DutyView;
 use crate::failure::{Context, Failure, FailureKind};
+use crate::hook_report::HookReport;
 use axum::body::{Body, Bytes};
 use axum::extract::rejection::JsonRejection;
 use axum::extract::{Path, Query, State};
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use axum::routing::get;
+use axum::routing::{get, post};
 use axum::{Json, Router};
 use http_body_util::channel::{Channel, Sender};
 use serde::{Deserialize, Serialize};
@@ -91,6 +93,7 @@ pub(crate) async fn serve(
         .route("/v1/volumes/{name}", get(volume).post(act))
         .route("/v1/events", get(events))
         .route("/v1/duties", get(duties))
+        .route("/v1/hooks", post(hook))
         .with_state(daemon);
     let served = async { axum::serve(listener, routes).await };
     tokio::select! {
@@ -150,6 +153,15 @@ async fn to_its_end(
     tokio::spawn(work)
         .await
         .context(|| "the work has been cut short".to_owned())?
+}
+
+async fn hook(
+    State(daemon): State<Arc<Daemon>>,
+    report: Result<Json<HookReport>, JsonRejection>,
+) -> Result<Json<()>, Failure> {
+    let Json(report) = report.map_err(|rejection| Failure::usage(rejection.body_text()))?;
+    daemon.events.push(report.happening()?);
+    Ok(Json(()))
 }
 
 #[derive(Deserialize)]

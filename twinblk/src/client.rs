@@ -1,7 +1,9 @@
 //! The asking end of the admin API.
 
 use crate::api::{Action, CreateRequest, NodeView, Outcome, VolumeView};
+use crate::duty::DutyView;
 use crate::failure::{Context, Failure};
+use crate::hook_report::HookReport;
 use http_body_util::{BodyExt, Full};
 use hyper::body::{Bytes, Incoming};
 use hyper::{Method, Request, Response, header};
@@ -9,7 +11,9 @@ use hyper_util::rt::TokioIo;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use std::path::PathBuf;
+use std::time::Duration;
 use tokio::net::UnixStream;
+use tokio::time::timeout;
 
 /// A daemon, by its admin socket.
 #[derive(Clone, Debug)]
@@ -55,6 +59,30 @@ impl Client {
     pub(crate) async fn events(&self, after: u64, follow: bool) -> Result<Lines<'_>, Failure> {
         self.lines(&format!("/v1/events?after={after}&follow={follow}"))
             .await
+    }
+
+    /// Shows the node's duties to `hear`, now and whenever they have changed; until the daemon has been silent for so
+    /// long, or has gone.
+    pub(crate) async fn duties(
+        &self,
+        silence_max: Duration,
+        mut hear: impl FnMut(Vec<DutyView>),
+    ) -> Result<(), Failure> {
+        let silent = || Failure::failed(format!("{}, for {silence_max:?}", self.broken()));
+        let opening = timeout(silence_max, self.lines("/v1/duties"));
+        let mut lines = opening.await.map_err(|_| silent())??;
+        loop {
+            let next = timeout(silence_max, lines.next()).await;
+            let Some(line) = next.map_err(|_| silent())?? else {
+                return Err(Failure::failed(self.broken()));
+            };
+            hear(serde_json::from_str(&line).context(|| self.broken())?);
+        }
+    }
+
+    /// Tells what became of a hook.
+    pub(crate) async fn report_hook(&self, report: &HookReport) -> Result<(), Failure> {
+        self.call(Method::POST, "/v1/hooks", Some(report)).await
     }
 
     async fn lines(&self, path: &str) -> Result<Lines<'_>, Failure> {

@@ -7,17 +7,22 @@ mod waiting;
 use crate::api::{Action, CreateRequest, Outcome};
 use crate::cli::{Cli, Command, KeyCommand, NodeCommand, Output, VolumeCommand};
 use crate::client::Client;
+use crate::config::ADMIN_PATH;
 use crate::failure::{Context, Failure};
 use crate::key::ClusterKey;
-use crate::{demo, serve};
+use crate::{agent, demo, serve};
 use serde::Serialize;
+use std::path::Path;
 
 /// Does what was typed.
 pub(crate) fn run(cli: Cli) -> Result<(), Failure> {
+    // The agent takes the socket from the configuration, unless another is named.
+    let admin = (cli.admin != Path::new(ADMIN_PATH)).then(|| cli.admin.clone());
     let client = Client::new(cli.admin);
     match cli.command {
         Command::Demo => on_runtime(demo::run()),
         Command::Serve { config } => serve::run(&config),
+        Command::Agent { config } => agent::run(admin, &config),
         Command::Key(KeyCommand::New { file }) => {
             ClusterKey::create(&file)?;
             println!("{}: copy it to every node, mode 0600", file.display());

@@ -74,6 +74,17 @@ impl fmt::Display for Transition {
     }
 }
 
+impl Transition {
+    /// Whether what it led to is so.
+    pub(crate) fn holds(self, duty: Duty) -> bool {
+        match (self, duty) {
+            (Transition::Promote, Duty::Serving(_)) | (Transition::Demote, Duty::Idle) => true,
+            (Transition::Promote | Transition::Demote, _) => false,
+            (_, duty) => duty.protection().map(Transition::from) == Some(self),
+        }
+    }
+}
+
 impl From<Protection> for Transition {
     fn from(protection: Protection) -> Transition {
         match protection {
@@ -112,6 +123,15 @@ impl Duty {
             self.protection().filter(|how| *how != Protection::Frozen)
         };
         Some(Duty::Serving(protection))
+    }
+
+    /// Another duty, with what it does not say as it was: a daemon that has just started does not know yet how
+    /// protected it is, and nothing has happened.
+    pub(crate) fn updated(self, to: Duty) -> Duty {
+        match (self.protection(), to) {
+            (Some(known), Duty::Serving(None)) if known != Protection::Frozen => self,
+            _ => to,
+        }
     }
 
     /// What happens on the way to another duty, in order, each with the duty that it leads to.

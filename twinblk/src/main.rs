@@ -3,6 +3,7 @@
 
 mod actions;
 mod admin;
+mod agent;
 mod api;
 mod as_text;
 mod backoff;
@@ -24,11 +25,13 @@ mod files;
 mod handlers;
 mod happenings;
 mod hexadecimal;
+mod hook_report;
 mod http;
 mod key;
 mod link;
 mod links;
 mod listener;
+mod logging;
 mod metrics;
 mod nodes;
 mod registry;

@@ -6,9 +6,8 @@ use crate::exports::VolumeExports;
 use crate::failure::{Context, Failure};
 use crate::handlers;
 use crate::happenings::Incident;
-use crate::{admin, control_links, data_links, http, listener, watching};
+use crate::{admin, control_links, data_links, http, listener, logging, watching};
 use nbd_server::listener::Listener;
-use std::io::IsTerminal;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,19 +15,13 @@ use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 use tokio::time::sleep;
-use tracing_subscriber::EnvFilter;
 
 /// How often what could not be opened is tried again.
 const REOPEN_PERIOD: Duration = Duration::from_secs(2);
 
 /// Runs the daemon until it is told to stop.
 pub(crate) fn run(config: &Path) -> Result<(), Failure> {
-    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
-    tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_writer(std::io::stderr)
-        .with_ansi(std::io::stderr().is_terminal())
-        .init();
+    logging::start();
     let config = Config::read(config)?;
     // The control plane is light, and the data path has threads of its own.
     let runtime = tokio::runtime::Builder::new_current_thread()

@@ -7,6 +7,7 @@
 //! nothing of this kind: they end with the server, and their saved state counts writes that never happened.
 #![forbid(unsafe_code)]
 
+pub mod agent;
 pub mod checks;
 pub mod cluster;
 pub mod foreign;

@@ -15,6 +15,7 @@ fn what_the_interface_promises_can_be_typed() {
     for line in [
         "twinblk demo",
         "twinblk serve --config /etc/twinblk/twinblk.toml",
+        "twinblk agent --config /etc/twinblk/twinblk.toml",
         "twinblk key new /tmp/key",
         "twinblk --admin /run/a.sock node ls",
         "twinblk node ls --json --admin /run/a.sock",

@@ -84,6 +84,26 @@ fn one_transition_follows_from_each_change() {
 }
 
 #[test]
+fn a_transition_holds_as_long_as_what_it_led_to_is_so() {
+    for duty in [Duty::Idle, Duty::Serving(None), PROTECTED, ALONE, FROZEN] {
+        let serves = duty != Duty::Idle;
+        assert_eq!(Transition::Promote.holds(duty), serves, "{duty:?}");
+        assert_eq!(Transition::Demote.holds(duty), !serves, "{duty:?}");
+        assert_eq!(Transition::Alone.holds(duty), duty == ALONE, "{duty:?}");
+        assert_eq!(Transition::Frozen.holds(duty), duty == FROZEN, "{duty:?}");
+    }
+}
+
+#[test]
+fn what_is_not_said_is_as_it_was() {
+    assert_eq!(ALONE.updated(Duty::Serving(None)), ALONE);
+    assert_eq!(ALONE.updated(PROTECTED), PROTECTED);
+    assert_eq!(ALONE.updated(Duty::Idle), Duty::Idle);
+    assert_eq!(FROZEN.updated(Duty::Serving(None)), Duty::Serving(None));
+    assert_eq!(Duty::Idle.updated(Duty::Serving(None)), Duty::Serving(None));
+}
+
+#[test]
 fn events_tell_thaws_and_leave_promotions_to_the_core() {
     let names = |from: Duty, to: Duty| -> Vec<&str> {
         let happenings = from.happenings(to, "main").into_iter();

@@ -9,6 +9,7 @@ mod events;
 mod failback;
 mod foreign;
 mod full_disk;
+mod hooks;
 mod http;
 mod metadata;
 mod split_brain;

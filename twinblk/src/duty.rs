@@ -152,34 +152,27 @@ impl Duty {
         steps
     }
 
-    /// The events to log on the way to another duty. That of promotions and demotions are the core's.
+    /// The events to log on the way to another duty: those that one replica's core does not see.
     pub(crate) fn happenings(self, to: Duty, volume: &str) -> Vec<Happening> {
-        let happening = |name, number, text: &str| Happening {
-            volume: Some(volume.to_owned()),
-            name,
-            number,
-            text: text.to_owned(),
-        };
-        let was_frozen = self.protection() == Some(Protection::Frozen);
-        let thaws =
-            was_frozen && matches!(to, Duty::Serving(how) if how != Some(Protection::Frozen));
-        let thawed = thaws.then(|| happening("thawed", 503, "requests are answered again"));
         let steps = self.transitions(to).into_iter();
-        let told = steps.filter_map(|(transition, _)| match transition {
-            Transition::Alone => Some(happening(
-                "alone",
-                500,
-                "the volume is served with fewer copies than asked for",
-            )),
-            Transition::Protected => Some(happening("protected", 501, "every replica is in sync")),
-            Transition::Frozen => Some(happening(
-                "frozen",
-                502,
-                "requests are held until there is a quorum again",
-            )),
-            Transition::Promote | Transition::Demote => None,
+        let told = steps.filter_map(|(transition, _)| {
+            let (name, number, text) = match transition {
+                Transition::Alone => (
+                    "alone",
+                    500,
+                    "the volume is served with fewer copies than asked for",
+                ),
+                Transition::Protected => ("protected", 501, "every replica is in sync"),
+                Transition::Promote | Transition::Demote | Transition::Frozen => return None,
+            };
+            Some(Happening {
+                volume: Some(volume.to_owned()),
+                name,
+                number,
+                text: text.to_owned(),
+            })
         });
-        thawed.into_iter().chain(told).collect()
+        told.collect()
     }
 }
 

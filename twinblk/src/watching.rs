@@ -123,7 +123,7 @@ impl Seen {
         Some(Happening {
             volume: Some(view.name.clone()),
             name: "failover-completed",
-            number: 504,
+            number: 502,
             text: format!("{own} serves in the place of {lost}, {seconds:.1} s after it was lost"),
         })
     }

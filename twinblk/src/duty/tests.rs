@@ -104,15 +104,14 @@ fn what_is_not_said_is_as_it_was() {
 }
 
 #[test]
-fn events_tell_thaws_and_leave_promotions_to_the_core() {
+fn promotions_and_freezing_are_the_core_s_to_tell() {
     let names = |from: Duty, to: Duty| -> Vec<&str> {
         let happenings = from.happenings(to, "main").into_iter();
         happenings.map(|happening| happening.name).collect()
     };
     assert_eq!(names(Duty::Idle, PROTECTED), ["protected"]);
     assert_eq!(names(PROTECTED, ALONE), ["alone"]);
-    assert_eq!(names(ALONE, FROZEN), ["frozen"]);
-    assert_eq!(names(FROZEN, ALONE), ["thawed", "alone"]);
-    assert_eq!(names(FROZEN, Duty::Serving(None)), ["thawed"]);
+    assert_eq!(names(ALONE, FROZEN), [""; 0]);
+    assert_eq!(names(FROZEN, ALONE), ["alone"]);
     assert_eq!(names(FROZEN, Duty::Idle), [""; 0]);
 }

@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! GET  /v1/nodes                          [NodeView]
+//! POST /v1/nodes/NAME           NodeAction -> Drained
 //! GET  /v1/volumes                        [VolumeView]
 //! POST /v1/volumes            CreateRequest -> Outcome
 //! GET  /v1/volumes/NAME                   VolumeView
@@ -14,7 +15,7 @@
 //! What was not done is answered with a [`Failure`].
 
 use crate::actions;
-use crate::api::{Action, CreateRequest, NodeView, Outcome, VolumeView};
+use crate::api::{Action, CreateRequest, Drained, NodeAction, NodeView, Outcome, VolumeView};
 use crate::daemon::Daemon;
 use crate::duty::DutyView;
 use crate::failure::{Context, Failure, FailureKind};
@@ -89,6 +90,7 @@ pub(crate) async fn serve(
 ) {
     let routes = Router::new()
         .route("/v1/nodes", get(nodes))
+        .route("/v1/nodes/{name}", post(act_on_node))
         .route("/v1/volumes", get(volumes).post(create))
         .route("/v1/volumes/{name}", get(volume).post(act))
         .route("/v1/events", get(events))
@@ -105,15 +107,22 @@ pub(crate) async fn serve(
 }
 
 async fn nodes(State(daemon): State<Arc<Daemon>>) -> Json<Vec<NodeView>> {
-    Json(daemon.show_nodes())
+    Json(actions::show_nodes(&daemon).await)
+}
+
+async fn act_on_node(
+    State(daemon): State<Arc<Daemon>>,
+    Path(name): Path<String>,
+    action: Result<Json<NodeAction>, JsonRejection>,
+) -> Result<Json<Drained>, Failure> {
+    let Json(action) = action.map_err(|rejection| Failure::usage(rejection.body_text()))?;
+    to_its_end(async move { actions::act_on_node(&daemon, &name, action).await })
+        .await
+        .map(Json)
 }
 
 async fn volumes(State(daemon): State<Arc<Daemon>>) -> Json<Vec<VolumeView>> {
-    let mut views = Vec::new();
-    for hosted in daemon.volumes.all() {
-        views.push(daemon.show(&hosted).await);
-    }
-    Json(views)
+    Json(daemon.show_all().await)
 }
 
 async fn volume(
@@ -147,9 +156,9 @@ async fn act(
 }
 
 /// What has begun is not cut short because the one who typed it has gone.
-async fn to_its_end(
-    work: impl Future<Output = Result<Outcome, Failure>> + Send + 'static,
-) -> Result<Outcome, Failure> {
+async fn to_its_end<T: Send + 'static>(
+    work: impl Future<Output = Result<T, Failure>> + Send + 'static,
+) -> Result<T, Failure> {
     tokio::spawn(work)
         .await
         .context(|| "the work has been cut short".to_owned())?

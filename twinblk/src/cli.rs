@@ -82,6 +82,14 @@ pub(crate) enum NodeCommand {
         #[arg(long, conflicts_with = "json")]
         quiet: bool,
     },
+    /// Move what a node serves to others, and nothing to it until it is activated
+    Drain {
+        node: String,
+        #[command(flatten)]
+        output: Output,
+    },
+    /// Let a node serve again that was drained
+    Activate { node: String },
 }
 
 /// How to print.

@@ -1,9 +1,10 @@
 //! The asking end of the admin API.
 
-use crate::api::{Action, CreateRequest, NodeView, Outcome, VolumeView};
+use crate::api::{Action, CreateRequest, Drained, NodeAction, NodeView, Outcome, VolumeView};
 use crate::duty::DutyView;
 use crate::failure::{Context, Failure};
 use crate::hook_report::HookReport;
+use format::types::Name;
 use http_body_util::{BodyExt, Full};
 use hyper::body::{Bytes, Incoming};
 use hyper::{Method, Request, Response, header};
@@ -30,6 +31,17 @@ impl Client {
     /// Every node.
     pub(crate) async fn nodes(&self) -> Result<Vec<NodeView>, Failure> {
         self.call(Method::GET, "/v1/nodes", None::<&()>).await
+    }
+
+    /// Does something to a node.
+    pub(crate) async fn act_on_node(
+        &self,
+        name: &str,
+        action: NodeAction,
+    ) -> Result<Drained, Failure> {
+        let name = checked_name(name)?;
+        self.call(Method::POST, &format!("/v1/nodes/{name}"), Some(&action))
+            .await
     }
 
     /// Every volume.
@@ -189,7 +201,9 @@ impl Lines<'_> {
 
 /// A name that is none must not become another path.
 fn volume_path(name: &str) -> Result<String, Failure> {
-    let name = format::types::Name::new(name)
-        .ok_or_else(|| Failure::usage(crate::config::name_complaint(name)))?;
-    Ok(format!("/v1/volumes/{name}"))
+    Ok(format!("/v1/volumes/{}", checked_name(name)?))
+}
+
+fn checked_name(name: &str) -> Result<Name, Failure> {
+    Name::new(name).ok_or_else(|| Failure::usage(crate::config::name_complaint(name)))
 }

@@ -1,11 +1,12 @@
 //! What is typed, carried out: the daemon is asked, and its answer printed.
 
 mod events;
+mod nodes;
 mod tables;
 mod waiting;
 
 use crate::api::{Action, CreateRequest, Outcome};
-use crate::cli::{Cli, Command, KeyCommand, NodeCommand, Output, VolumeCommand};
+use crate::cli::{Cli, Command, KeyCommand, Output, VolumeCommand};
 use crate::client::Client;
 use crate::config::ADMIN_PATH;
 use crate::failure::{Context, Failure};
@@ -28,7 +29,7 @@ pub(crate) fn run(cli: Cli) -> Result<(), Failure> {
             println!("{}: copy it to every node, mode 0600", file.display());
             Ok(())
         }
-        Command::Node(command) => on_runtime(node(&client, command)),
+        Command::Node(command) => on_runtime(nodes::run(&client, command)),
         Command::Volume(command) => on_runtime(volume(&client, command)),
         Command::Events {
             after,
@@ -45,23 +46,6 @@ fn on_runtime(work: impl Future<Output = Result<(), Failure>>) -> Result<(), Fai
     runtime
         .context(|| "cannot start".to_owned())?
         .block_on(work)
-}
-
-async fn node(client: &Client, command: NodeCommand) -> Result<(), Failure> {
-    let NodeCommand::Ls { output, quiet } = command;
-    let nodes = client.nodes().await?;
-    if quiet {
-        nodes
-            .iter()
-            .filter_map(|node| node.id.as_ref())
-            .for_each(|id| println!("{id}"));
-        Ok(())
-    } else if output.json {
-        json(&nodes)
-    } else {
-        println!("{}", tables::nodes(&nodes));
-        Ok(())
-    }
 }
 
 async fn volume(client: &Client, command: VolumeCommand) -> Result<(), Failure> {

@@ -4,7 +4,7 @@ mod session;
 
 pub(crate) use session::{Session, SessionEnd, serve};
 
-use crate::api::{Action, Outcome, VolumeView};
+use crate::api::{Action, Drained, NodeAction, NodeFacts, Outcome, VolumeView};
 use crate::as_text;
 use crate::failure::{Context, Failure};
 use crate::registry::Record;
@@ -109,6 +109,13 @@ pub(crate) enum Request {
         #[serde(with = "as_text")]
         volume: VolumeId,
     },
+    /// Tell of yourself.
+    ShowNode,
+    /// Do what was typed on another node to yourself.
+    ActOnNode {
+        /// What.
+        action: NodeAction,
+    },
 }
 
 /// Commands of the core that one node gives to another's replica.
@@ -158,6 +165,10 @@ pub(crate) enum Response {
     Outcome(Outcome),
     /// To [`Request::Show`].
     View(Box<VolumeView>),
+    /// To [`Request::ShowNode`].
+    Node(NodeFacts),
+    /// To [`Request::ActOnNode`].
+    Drained(Drained),
 }
 
 /// What has become of a volume whose creation was prepared.

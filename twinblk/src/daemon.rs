@@ -10,6 +10,7 @@ use crate::happenings::{self, Incident};
 use crate::key::ClusterKey;
 use crate::link::Local;
 use crate::links::Links;
+use crate::maintenance::Maintenance;
 use crate::nodes::Nodes;
 use crate::view;
 use crate::volumes::{Hosted, Report, Volumes};
@@ -20,6 +21,7 @@ use std::collections::BTreeSet;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::mpsc;
+use tokio::task::JoinSet;
 
 /// What an open replica says, on its way to the daemon's thread.
 pub(crate) type Reports = mpsc::UnboundedReceiver<(Arc<Hosted>, VolumeEvent)>;
@@ -38,6 +40,8 @@ pub(crate) struct Daemon {
     pub(crate) nodes: Nodes,
     /// The data links of all replicas.
     pub(crate) links: Links,
+    /// Whether anything may be moved to this node.
+    pub(crate) maintenance: Maintenance,
     /// What this node is to its volumes.
     pub(crate) duties: Duties,
     creating: Mutex<BTreeSet<VolumeId>>,
@@ -56,6 +60,7 @@ impl Daemon {
         let registry = crate::registry::Registry::open(&config.state_dir)?;
         let node = registry.node();
         let events = EventLog::open(registry.folder(), config.name.as_str())?;
+        let maintenance = Maintenance::open(registry.folder())?;
         let (sender, reports) = mpsc::unbounded_channel();
         let report: Report = Arc::new(move |hosted, event| {
             // The daemon outlives its replicas; at its very end nobody listens any more.
@@ -74,6 +79,7 @@ impl Daemon {
             events,
             nodes: Nodes::new(&config.peers),
             links: Links::default(),
+            maintenance,
             duties: Duties::new(),
             creating: Mutex::default(),
             config,
@@ -131,6 +137,18 @@ impl Daemon {
         }
     }
 
+    /// Shows all replicas, by name. They are asked side by side: one whose disk hangs holds up no other.
+    pub(crate) async fn show_all(self: &Arc<Self>) -> Vec<VolumeView> {
+        let mut asked = JoinSet::new();
+        for hosted in self.volumes.all() {
+            let daemon = self.clone();
+            asked.spawn(async move { daemon.show(&hosted).await });
+        }
+        let mut views = asked.join_all().await;
+        views.sort_by(|one, other| one.name.cmp(&other.name));
+        views
+    }
+
     /// Shows a replica that is open and answers.
     pub(crate) async fn show_open(&self, hosted: &Hosted) -> Result<VolumeView, Failure> {
         let status = hosted.status().await?;
@@ -146,6 +164,7 @@ impl Daemon {
             addresses: vec![self.config.listen.to_string()],
             state: "Self".to_owned(),
             reason: None,
+            facts: None,
         };
         std::iter::once(own).chain(self.nodes.show()).collect()
     }

@@ -64,6 +64,10 @@ pub(crate) async fn handle(
             let hosted = find(&daemon, volume)?;
             Ok(Response::View(Box::new(daemon.show(&hosted).await)))
         }
+        Request::ShowNode => Ok(Response::Node(actions::own_facts(&daemon).await)),
+        Request::ActOnNode { action } => actions::act_here(&daemon, action)
+            .await
+            .map(Response::Drained),
     }
 }
 

@@ -7,7 +7,6 @@
 //!
 //! It changes nothing, and whoever asks too much or too slowly holds up only others who look.
 
-use crate::api::VolumeView;
 use crate::daemon::Daemon;
 use crate::{duty, metrics};
 use http_body_util::Full;
@@ -21,7 +20,6 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Mutex, Semaphore};
-use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 
 /// Connections at a time; more wait to be accepted.
@@ -116,8 +114,7 @@ impl Looker {
 
     async fn metrics(&self) -> Response<Full<Bytes>> {
         let _alone = self.collecting.lock().await;
-        let mut volumes = self.volumes().await;
-        volumes.sort_by(|one, other| one.name.cmp(&other.name));
+        let volumes = self.daemon.show_all().await;
         match metrics::text(&self.daemon.show_nodes(), &volumes) {
             Ok(text) => Response::builder()
                 .header(header::CONTENT_TYPE, METRICS_TYPE)
@@ -125,16 +122,6 @@ impl Looker {
                 .unwrap_or_default(),
             Err(error) => line(StatusCode::INTERNAL_SERVER_ERROR, &error.to_string()),
         }
-    }
-
-    /// Every volume. They are asked side by side: one whose disk hangs holds up no other.
-    async fn volumes(&self) -> Vec<VolumeView> {
-        let mut asked = JoinSet::new();
-        for hosted in self.daemon.volumes.all() {
-            let daemon = self.daemon.clone();
-            asked.spawn(async move { daemon.show(&hosted).await });
-        }
-        asked.join_all().await
     }
 }
 

@@ -32,6 +32,7 @@ mod link;
 mod links;
 mod listener;
 mod logging;
+mod maintenance;
 mod metrics;
 mod nodes;
 mod registry;

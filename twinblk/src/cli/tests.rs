@@ -19,6 +19,9 @@ fn what_the_interface_promises_can_be_typed() {
         "twinblk key new /tmp/key",
         "twinblk --admin /run/a.sock node ls",
         "twinblk node ls --json --admin /run/a.sock",
+        "twinblk node drain alpha",
+        "twinblk node drain alpha --json",
+        "twinblk node activate alpha",
         "twinblk volume create pgdata --size 10G",
         "twinblk volume create v --size 10G --replicas alpha,beta --backing alpha=/dev/sdb \
          --backing beta=/srv/v.img",

@@ -5,6 +5,7 @@ const SOURCES: &[&str] = &[
     include_str!("../happenings.rs"),
     include_str!("../duty.rs"),
     include_str!("../hook_report.rs"),
+    include_str!("../actions/nodes.rs"),
     include_str!("../watching.rs"),
     include_str!("../../../engine/core/src/notice.rs"),
 ];

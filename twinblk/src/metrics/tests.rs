@@ -9,6 +9,7 @@ fn nodes() -> Vec<NodeView> {
         addresses: Vec::new(),
         state: state.to_owned(),
         reason: None,
+        facts: None,
     };
     vec![node("alpha", "Self"), node("beta", "Connected")]
 }

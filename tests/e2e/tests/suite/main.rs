@@ -13,6 +13,7 @@ mod hook_examples;
 mod hooks;
 mod http;
 mod metadata;
+mod nodes;
 mod split_brain;
 mod teardown;
 mod virtual_ip;

@@ -86,6 +86,30 @@ fn a_follower_misses_nothing_and_sees_nothing_twice_while_the_daemon_is_restarte
     assert_eq!(first["id"].as_u64(), Some(half + 1));
 }
 
+#[test]
+fn whoever_stops_reading_ends_the_follower() {
+    let cluster = Cluster::pair();
+    cluster.create("main", "64M");
+    let binary = twinblk().display();
+    let socket = cluster.nodes[0].folder().join("admin.sock");
+    let script = format!(
+        "{{ {binary} --admin {} events --follow; echo \"code $?\" >&2; }} | head -n 1",
+        socket.display()
+    );
+    let log = cluster.folder().join("reader.log");
+    let mut command = Command::new("sh");
+    command.args(["-c", &script]);
+    let reader = Running::start(command, &log).expect("a shell");
+    let text = || std::fs::read_to_string(&log).unwrap_or_default();
+    wait_for("the first line", PATIENCE, || {
+        text().contains("the daemon has started").then_some(())
+    });
+    // The next event finds nobody to print it for.
+    cluster.nodes[0].ok(&["volume", "swap", "main"]);
+    assert!(reader.wait(PATIENCE).is_some(), "{}", text());
+    assert!(text().contains("code 0"), "{}", text());
+}
+
 fn names_of(node: &Node, from: u64) -> Vec<String> {
     let events = node.events().into_iter();
     events

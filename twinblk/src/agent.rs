@@ -34,7 +34,7 @@ const LAST_REPORTS: Duration = Duration::from_secs(1);
 
 /// Runs the agent until it is told to stop. `admin` is the daemon's socket, where the configuration's is not meant.
 pub(crate) fn run(admin: Option<PathBuf>, config: &Path) -> Result<(), Failure> {
-    logging::start();
+    logging::begin();
     let config = Config::read(config)?;
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()

@@ -32,15 +32,15 @@ pub(crate) enum Command {
         #[arg(long, value_name = "FILE", default_value = CONFIG_PATH)]
         config: PathBuf,
     },
+    /// Work with the cluster key
+    #[command(subcommand)]
+    Key(KeyCommand),
     /// Run hooks when this node begins or ceases to serve a volume; as root
     Agent {
         /// The configuration file, which also names the daemon's admin socket
         #[arg(long, value_name = "FILE", default_value = CONFIG_PATH)]
         config: PathBuf,
     },
-    /// Work with the cluster key
-    #[command(subcommand)]
-    Key(KeyCommand),
     /// Work with nodes
     #[command(subcommand)]
     Node(NodeCommand),

@@ -164,45 +164,6 @@ struct IoSection {
     arena: Option<Spanned<Sized>>,
 }
 
-#[derive(Deserialize, Default)]
-#[serde(deny_unknown_fields, default)]
-struct HttpSection {
-    listen: Option<Address>,
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields, default)]
-struct HooksSection {
-    directory: PathBuf,
-    time_limit_s: Option<Spanned<u64>>,
-    state_dir: PathBuf,
-    hold_s: Option<Spanned<u64>>,
-}
-
-impl Default for HooksSection {
-    fn default() -> Self {
-        HooksSection {
-            directory: "/etc/twinblk/hooks.d".into(),
-            time_limit_s: None,
-            state_dir: "/var/lib/twinblk-agent".into(),
-            hold_s: None,
-        }
-    }
-}
-
-impl HooksSection {
-    fn check(self) -> Result<Hooks, Complaint> {
-        let time_limit_s = bounded("time_limit_s", self.time_limit_s, 30, HOOK_SECONDS)?;
-        let hold_s = bounded("hold_s", self.hold_s, 10, HOLD_SECONDS)?;
-        Ok(Hooks {
-            directory: self.directory,
-            time_limit: Duration::from_secs(time_limit_s),
-            state_dir: self.state_dir,
-            hold: Duration::from_secs(hold_s),
-        })
-    }
-}
-
 /// What is wrong and where, before the file and the line are known.
 struct Complaint {
     at: Range<usize>,
@@ -344,6 +305,45 @@ fn spin_us_default() -> u64 {
     match std::thread::available_parallelism() {
         Ok(processors) if processors.get() > 1 => 50,
         _ => 0,
+    }
+}
+
+#[derive(Deserialize, Default)]
+#[serde(deny_unknown_fields, default)]
+struct HttpSection {
+    listen: Option<Address>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct HooksSection {
+    directory: PathBuf,
+    time_limit_s: Option<Spanned<u64>>,
+    state_dir: PathBuf,
+    hold_s: Option<Spanned<u64>>,
+}
+
+impl Default for HooksSection {
+    fn default() -> Self {
+        HooksSection {
+            directory: "/etc/twinblk/hooks.d".into(),
+            time_limit_s: None,
+            state_dir: "/var/lib/twinblk-agent".into(),
+            hold_s: None,
+        }
+    }
+}
+
+impl HooksSection {
+    fn check(self) -> Result<Hooks, Complaint> {
+        let time_limit_s = bounded("time_limit_s", self.time_limit_s, 30, HOOK_SECONDS)?;
+        let hold_s = bounded("hold_s", self.hold_s, 10, HOLD_SECONDS)?;
+        Ok(Hooks {
+            directory: self.directory,
+            time_limit: Duration::from_secs(time_limit_s),
+            state_dir: self.state_dir,
+            hold: Duration::from_secs(hold_s),
+        })
     }
 }
 

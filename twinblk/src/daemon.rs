@@ -172,7 +172,6 @@ impl Daemon {
     /// Deals with what replicas say, until the last of them has ended.
     pub(crate) async fn listen_to_replicas(self: Arc<Self>, mut reports: Reports) {
         while let Some((hosted, event)) = reports.recv().await {
-            let volume = hosted.record.volume;
             match event {
                 VolumeEvent::Notice(notice) => self.noticed(&hosted, &notice).await,
                 VolumeEvent::LinkLost {
@@ -180,16 +179,16 @@ impl Daemon {
                     session,
                     retry,
                 } => {
-                    self.links.lost(volume, peer, session, retry);
+                    self.links.lost(hosted.record.volume, peer, session, retry);
                 }
-                VolumeEvent::LinkWanted { peer } => self.links.wanted(volume, peer),
+                VolumeEvent::LinkWanted { peer } => self.links.wanted(hosted.record.volume, peer),
                 VolumeEvent::Failed(reason) => {
                     hosted.failed(reason.clone());
-                    self.links.forget(volume);
+                    self.links.forget(hosted.record.volume);
                     self.incident(Incident::ReplicaFailed(hosted.record.name.clone(), reason));
                 }
             }
-            self.duties.look(volume);
+            self.duties.look(hosted.record.volume);
         }
     }
 

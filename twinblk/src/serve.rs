@@ -6,7 +6,8 @@ use crate::exports::VolumeExports;
 use crate::failure::{Context, Failure};
 use crate::handlers;
 use crate::happenings::Incident;
-use crate::{admin, control_links, data_links, http, listener, logging, watching};
+use crate::logging::{self, tell_service_manager};
+use crate::{admin, control_links, data_links, http, listener, watching};
 use nbd_server::listener::Listener;
 use std::path::Path;
 use std::sync::Arc;
@@ -21,7 +22,7 @@ const REOPEN_PERIOD: Duration = Duration::from_secs(2);
 
 /// Runs the daemon until it is told to stop.
 pub(crate) fn run(config: &Path) -> Result<(), Failure> {
-    logging::start();
+    logging::begin();
     let config = Config::read(config)?;
     // The control plane is light, and the data path has threads of its own.
     let runtime = tokio::runtime::Builder::new_current_thread()
@@ -152,11 +153,4 @@ async fn bind(daemon: &Daemon) -> Result<Listeners, Failure> {
 async fn bind_tcp(address: &Address) -> Result<TcpListener, Failure> {
     let bound = TcpListener::bind(address.as_str()).await;
     bound.context(|| format!("cannot listen on {address}"))
-}
-
-/// Without a service manager nobody is told.
-fn tell_service_manager(states: &[sd_notify::NotifyState<'_>]) {
-    if let Err(error) = sd_notify::notify(states) {
-        tracing::warn!("cannot tell the service manager: {error}");
-    }
 }

@@ -13,7 +13,7 @@ use tokio::sync::{Notify, watch};
 use tokio::time::{Instant, sleep};
 
 /// Replicas tell when something has happened; what they do not tell is seen this often.
-const PERIOD: Duration = Duration::from_secs(2);
+const PERIOD: Duration = Duration::from_secs(5);
 /// A recorded primary that no member has confirmed for this long does not serve, and has no duty.
 const UNCONFIRMED_MAX: Duration = Duration::from_secs(10);
 

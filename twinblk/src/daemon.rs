@@ -172,6 +172,7 @@ impl Daemon {
     /// Deals with what replicas say, until the last of them has ended.
     pub(crate) async fn listen_to_replicas(self: Arc<Self>, mut reports: Reports) {
         while let Some((hosted, event)) = reports.recv().await {
+            let volume = hosted.record.volume;
             match event {
                 VolumeEvent::Notice(notice) => self.noticed(&hosted, &notice).await,
                 VolumeEvent::LinkLost {
@@ -188,7 +189,7 @@ impl Daemon {
                     self.incident(Incident::ReplicaFailed(hosted.record.name.clone(), reason));
                 }
             }
-            self.duties.look(hosted.record.volume);
+            self.duties.look(volume);
         }
     }
 

@@ -65,9 +65,7 @@ pub(crate) async fn handle(
             Ok(Response::View(Box::new(daemon.show(&hosted).await)))
         }
         Request::ShowNode => Ok(Response::Node(actions::own_facts(&daemon).await)),
-        Request::ActOnNode { action } => actions::act_here(&daemon, action)
-            .await
-            .map(Response::Drained),
+        Request::ActOnNode { action } => actions::act_here(&daemon, action).await,
     }
 }
 

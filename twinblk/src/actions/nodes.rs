@@ -34,16 +34,20 @@ pub(crate) async fn act_on_node(
 }
 
 /// Does it to this node.
-pub(crate) async fn act_here(daemon: &Arc<Daemon>, action: NodeAction) -> Result<Drained, Failure> {
+pub(crate) async fn act_here(
+    daemon: &Arc<Daemon>,
+    action: NodeAction,
+) -> Result<Response, Failure> {
     let on = action == NodeAction::Drain;
     let marking = daemon.clone();
     if blocking(move || marking.maintenance.set(on)).await? {
         daemon.events.push(happening(on));
     }
-    match action {
-        NodeAction::Drain => Ok(drain(daemon).await),
-        NodeAction::Activate => Ok(Drained::default()),
-    }
+    let drained = match action {
+        NodeAction::Drain => drain(daemon).await,
+        NodeAction::Activate => Drained::default(),
+    };
+    Ok(Response::Drained(drained))
 }
 
 fn happening(on: bool) -> Happening {

@@ -8,7 +8,7 @@
 //! GET  /v1/volumes/NAME                   VolumeView
 //! POST /v1/volumes/NAME              Action -> Outcome
 //! GET  /v1/events?after=ID&follow=BOOL    EventView, one a line
-//! GET  /v1/duties                         [DutyView], one list a line, whenever one has changed and every so often
+//! GET  /v1/duties                         [DutyView], one list a line, whenever one has changed; else empty lines
 //! POST /v1/hooks              HookReport -> null
 //! ```
 //!
@@ -38,8 +38,8 @@ use tokio::time::timeout;
 
 /// Events that are read ahead of a slow reader.
 const LINES_AHEAD: usize = 16;
-/// Those who follow duties are told that the daemon lives this often.
-pub(crate) const DUTIES_PERIOD: Duration = Duration::from_secs(2);
+/// Those who follow duties are told this often that the daemon lives: well within the shortest `[hooks] hold_s`.
+const DUTIES_PERIOD: Duration = Duration::from_millis(250);
 /// Who may use the admin socket: its owner and its group.
 const SOCKET_MODE: u32 = 0o660;
 
@@ -211,8 +211,12 @@ async fn duties(State(daemon): State<Arc<Daemon>>) -> Response {
             if sender.send_data(line).await.is_err() {
                 return;
             }
-            // The daemon has them for as long as it lives; in silence it says so.
-            let _ = timeout(DUTIES_PERIOD, duties.changed()).await;
+            // The daemon has them for as long as it lives, and while nothing changes says that it does.
+            while timeout(DUTIES_PERIOD, duties.changed()).await.is_err() {
+                if sender.send_data(Bytes::from_static(b"\n")).await.is_err() {
+                    return;
+                }
+            }
         }
     });
     lines(body)

@@ -7,13 +7,14 @@ mod hook;
 mod notes;
 mod output;
 mod reporter;
+mod trust;
 mod worker;
 
 use crate::client::Client;
 use crate::config::Config;
 use crate::duty::{Duty, DutyView};
 use crate::failure::{Context, Failure};
-use crate::logging;
+use crate::logging::{self, tell_service_manager};
 use format::types::Name;
 use notes::{Note, Notes};
 use reporter::{Reporter, deliver};
@@ -66,6 +67,7 @@ async fn follow(admin: PathBuf, config: Config) -> Result<(), Failure> {
         stopping,
     })?;
     tracing::info!("hooks are in {}", agent.setup.hooks.directory.display());
+    tell_service_manager(&[sd_notify::NotifyState::Ready]);
     tokio::select! {
         () = agent.go_on() => {}
         _ = either(&mut terminate, &mut interrupt) => {}
@@ -146,13 +148,20 @@ impl Agent {
 
     /// Follows the daemon, through all its restarts.
     async fn go_on(&mut self) {
+        let mut last_why = None;
         loop {
             let (client, hold) = (self.setup.client.clone(), self.setup.hooks.hold);
             let before = self.heard_at;
-            let ended = client.duties(hold, |duties| self.hear(&duties)).await;
-            if let (Err(failure), true) = (&ended, self.heard_at != before) {
-                tracing::warn!("the daemon is away: {failure}");
+            let ended = client
+                .duties(hold, |duties| self.hear(duties.as_deref()))
+                .await;
+            let why = ended.err().map(|failure| failure.message);
+            // Once for each reason, and again when it has been there meanwhile.
+            if why != last_why || self.heard_at != before {
+                let why = why.as_deref().unwrap_or_default();
+                tracing::warn!("the daemon is away: {why}");
             }
+            last_why = why;
             if self.heard_at.elapsed() >= hold && !self.daemon_gone {
                 tracing::warn!("no daemon answers for {hold:?}: it serves nothing");
                 self.daemon_gone = true;
@@ -164,9 +173,10 @@ impl Agent {
         }
     }
 
-    /// The daemon has told its duties.
-    fn hear(&mut self, duties: &[DutyView]) {
+    /// The daemon lives, and may have told its duties.
+    fn hear(&mut self, duties: Option<&[DutyView]>) {
         self.heard_at = Instant::now();
+        let Some(duties) = duties else { return };
         self.daemon_gone = false;
         let mut there = BTreeSet::new();
         for view in duties {

@@ -73,12 +73,12 @@ impl Client {
             .await
     }
 
-    /// Shows the node's duties to `hear`, now and whenever they have changed; until the daemon has been silent for so
-    /// long, or has gone.
+    /// Shows the node's duties to `hear`, now and whenever they have changed, and in between that the daemon lives; until
+    /// it has been silent for so long, or has gone.
     pub(crate) async fn duties(
         &self,
         silence_max: Duration,
-        mut hear: impl FnMut(Vec<DutyView>),
+        mut hear: impl FnMut(Option<Vec<DutyView>>),
     ) -> Result<(), Failure> {
         let silent = || Failure::failed(format!("{}, for {silence_max:?}", self.broken()));
         let opening = timeout(silence_max, self.lines("/v1/duties"));
@@ -88,7 +88,11 @@ impl Client {
             let Some(line) = next.map_err(|_| silent())?? else {
                 return Err(Failure::failed(self.broken()));
             };
-            hear(serde_json::from_str(&line).context(|| self.broken())?);
+            if line.is_empty() {
+                hear(None);
+            } else {
+                hear(Some(serde_json::from_str(&line).context(|| self.broken())?));
+            }
         }
     }
 

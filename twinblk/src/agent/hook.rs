@@ -3,10 +3,11 @@
 //! `DIRECTORY/EVENT.d/` is read as run-parts would: executable files, in the order of their names' bytes. What editors and
 //! package managers leave behind is passed over; a name may have dots, which run-parts' default does not allow.
 
+use super::trust::objection;
 use crate::duty::Transition;
 use crate::hook_report::HookOutcome;
 use rustix::process::{Pid, Signal, kill_process_group};
-use std::os::unix::fs::MetadataExt;
+use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::{ExitStatus, Stdio};
@@ -69,7 +70,7 @@ fn hook(entry: &std::fs::DirEntry) -> Option<Hook> {
     }
     // Links are followed: the file that would be run is what matters.
     let metadata = std::fs::metadata(entry.path()).ok()?;
-    if !metadata.is_file() || metadata.mode() & 0o111 == 0 {
+    if !metadata.is_file() || metadata.permissions().mode() & 0o111 == 0 {
         return None;
     }
     let path = match objection(&entry.path()) {
@@ -77,20 +78,6 @@ fn hook(entry: &std::fs::DirEntry) -> Option<Hook> {
         None => Ok(entry.path()),
     };
     Some(Hook { name, path })
-}
-
-/// Why a file must not be run, or a folder not be looked into, by whoever runs this.
-fn objection(path: &Path) -> Option<String> {
-    let metadata = match std::fs::metadata(path) {
-        Ok(metadata) => metadata,
-        Err(error) => return Some(error.to_string()),
-    };
-    let own = rustix::process::geteuid().as_raw();
-    if metadata.uid() != 0 && metadata.uid() != own {
-        return Some(format!("it belongs to user {}", metadata.uid()));
-    }
-    let writable = metadata.mode() & 0o022 != 0;
-    writable.then(|| "others than its owner may write to it".to_owned())
 }
 
 /// Ends all that a hook has started, unless the hook itself has ended.

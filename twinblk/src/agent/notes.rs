@@ -1,11 +1,12 @@
 //! What the agent remembers over its restarts: a file for each volume, so that no transition is run twice.
 
+use super::trust::objection;
 use crate::duty::{Duty, Transition};
 use crate::failure::{Context, Failure};
 use crate::{files, hexadecimal};
 use format::types::Name;
 use serde::{Deserialize, Serialize};
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
 /// What hooks have been told of a volume.
@@ -36,13 +37,21 @@ pub(super) struct Begun {
 pub(super) struct Notes(PathBuf);
 
 impl Notes {
-    /// Makes the folder where there is none.
+    /// Makes the folder where there is none. In one that others may write to, they could have any file written over.
     pub(super) fn open(folder: &Path) -> Result<Notes, Failure> {
-        files::make_folder(folder)?;
-        let private = std::fs::Permissions::from_mode(0o700);
-        std::fs::set_permissions(folder, private)
-            .context(|| format!("cannot make {} private", folder.display()))?;
-        Ok(Notes(folder.to_owned()))
+        let shown = folder.display();
+        if !folder.exists() {
+            let mut builder = std::fs::DirBuilder::new();
+            let made = builder.recursive(true).mode(0o700).create(folder);
+            made.context(|| format!("cannot make {shown}"))?;
+            files::sync_folder_of(folder)?;
+        }
+        match objection(folder) {
+            None => Ok(Notes(folder.to_owned())),
+            Some(reason) => Err(Failure::failed(format!(
+                "{shown} is no place for the agent's notes: {reason}; name another by [hooks] state_dir"
+            ))),
+        }
     }
 
     /// Every note, with its volume's id. One that is damaged is passed over: its volume is taken for a new one.
@@ -90,3 +99,6 @@ impl Notes {
 pub(super) fn is_id(text: &str) -> bool {
     hexadecimal::decode::<16>(text).is_some()
 }
+
+#[cfg(test)]
+mod tests;

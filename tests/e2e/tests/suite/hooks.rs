@@ -160,7 +160,9 @@ fn a_daemon_that_stays_away_serves_nothing() {
     cluster.alpha().start();
     agents[0].wait_lines(&["promote ", "protected ", gone, "promote ", "protected "]);
 
-    // A daemon that hangs is away as well.
+    // One that is there and has nothing to tell is not away.
+    std::thread::sleep(Duration::from_secs(3));
+    // One that hangs is.
     cluster.nodes[0].signal(rustix::process::Signal::STOP);
     let all = [
         "promote ",

@@ -2,10 +2,12 @@
 
 mod create;
 mod grow;
+mod nodes;
 mod remove;
 mod resolve;
 
 pub(crate) use create::create;
+pub(crate) use nodes::{act_here, act_on_node, own_facts, show as show_nodes};
 pub(crate) use remove::refuse_if_open;
 
 use crate::api::{Action, Outcome};
@@ -46,6 +48,7 @@ pub(crate) async fn act(
             other => Err(unexpected(&node, &other)),
         };
     }
+    refuse_in_maintenance(daemon, &action)?;
     let name = &hosted.record.name;
     let own = &daemon.config.name;
     match action {
@@ -88,6 +91,18 @@ pub(crate) async fn act(
         Action::ResetArbiter { force } => arbitrate::reset(daemon, hosted, force).await,
         Action::Remove { keep_data } => remove::remove(daemon, hosted, keep_data).await,
     }
+}
+
+/// A node that is to be shut down is not to serve more than it must.
+fn refuse_in_maintenance(daemon: &Daemon, action: &Action) -> Result<(), Failure> {
+    let takes_over = matches!(action, Action::Promote { force: false } | Action::Swap);
+    if !(takes_over && daemon.maintenance.is_on()) {
+        return Ok(());
+    }
+    let own = &daemon.config.name;
+    Err(Failure::failed(format!(
+        "{own} is in maintenance: `twinblk node activate {own}` ends that"
+    )))
 }
 
 /// The node that must do it, if that is another one and can be asked.

@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! GET  /v1/nodes                          [NodeView]
+//! POST /v1/nodes/NAME           NodeAction -> Drained
 //! GET  /v1/volumes                        [VolumeView]
 //! POST /v1/volumes            CreateRequest -> Outcome
 //! GET  /v1/volumes/NAME                   VolumeView
@@ -9,32 +10,41 @@
 //! GET  /v1/arbiter                        ArbiterView
 //! POST /v1/arbiter           ArbiterRequest -> Outcome
 //! GET  /v1/events?after=ID&follow=BOOL    EventView, one a line
+//! GET  /v1/duties                         [DutyView], one list a line, whenever one has changed; else empty lines
+//! POST /v1/hooks              HookReport -> null
 //! ```
 //!
 //! What was not done is answered with a [`Failure`].
 
 use crate::api::{
-    Action, ArbiterRequest, ArbiterView, CreateRequest, NodeView, Outcome, VolumeView,
+    Action, ArbiterRequest, ArbiterView, CreateRequest, Drained, NodeAction, NodeView, Outcome,
+    VolumeView,
 };
 use crate::daemon::Daemon;
+use crate::duty::DutyView;
 use crate::failure::{Context, Failure, FailureKind};
+use crate::hook_report::HookReport;
 use crate::{actions, arbitrate};
 use axum::body::{Body, Bytes};
 use axum::extract::rejection::JsonRejection;
 use axum::extract::{Path, Query, State};
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use axum::routing::get;
+use axum::routing::{get, post};
 use axum::{Json, Router};
 use http_body_util::channel::{Channel, Sender};
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use std::os::unix::fs::{FileTypeExt, PermissionsExt};
 use std::sync::Arc;
+use std::time::Duration;
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::watch;
+use tokio::time::timeout;
 
 /// Events that are read ahead of a slow reader.
 const LINES_AHEAD: usize = 16;
+/// Those who follow duties are told this often that the daemon lives: well within the shortest `[hooks] hold_s`.
+const DUTIES_PERIOD: Duration = Duration::from_millis(250);
 /// Who may use the admin socket: its owner and its group.
 const SOCKET_MODE: u32 = 0o660;
 
@@ -85,10 +95,13 @@ pub(crate) async fn serve(
 ) {
     let routes = Router::new()
         .route("/v1/nodes", get(nodes))
+        .route("/v1/nodes/{name}", post(act_on_node))
         .route("/v1/volumes", get(volumes).post(create))
         .route("/v1/volumes/{name}", get(volume).post(act))
         .route("/v1/arbiter", get(arbiter).post(set_arbiter))
         .route("/v1/events", get(events))
+        .route("/v1/duties", get(duties))
+        .route("/v1/hooks", post(hook))
         .with_state(daemon);
     let served = async { axum::serve(listener, routes).await };
     tokio::select! {
@@ -100,15 +113,22 @@ pub(crate) async fn serve(
 }
 
 async fn nodes(State(daemon): State<Arc<Daemon>>) -> Json<Vec<NodeView>> {
-    Json(daemon.show_nodes())
+    Json(actions::show_nodes(&daemon).await)
+}
+
+async fn act_on_node(
+    State(daemon): State<Arc<Daemon>>,
+    Path(name): Path<String>,
+    action: Result<Json<NodeAction>, JsonRejection>,
+) -> Result<Json<Drained>, Failure> {
+    let Json(action) = action.map_err(|rejection| Failure::usage(rejection.body_text()))?;
+    to_its_end(async move { actions::act_on_node(&daemon, &name, action).await })
+        .await
+        .map(Json)
 }
 
 async fn volumes(State(daemon): State<Arc<Daemon>>) -> Json<Vec<VolumeView>> {
-    let mut views = Vec::new();
-    for hosted in daemon.volumes.all() {
-        views.push(daemon.show(&hosted).await);
-    }
-    Json(views)
+    Json(daemon.show_all().await)
 }
 
 async fn volume(
@@ -156,12 +176,21 @@ async fn set_arbiter(
 }
 
 /// What has begun is not cut short because the one who typed it has gone.
-async fn to_its_end(
-    work: impl Future<Output = Result<Outcome, Failure>> + Send + 'static,
-) -> Result<Outcome, Failure> {
+async fn to_its_end<T: Send + 'static>(
+    work: impl Future<Output = Result<T, Failure>> + Send + 'static,
+) -> Result<T, Failure> {
     tokio::spawn(work)
         .await
         .context(|| "the work has been cut short".to_owned())?
+}
+
+async fn hook(
+    State(daemon): State<Arc<Daemon>>,
+    report: Result<Json<HookReport>, JsonRejection>,
+) -> Result<Json<()>, Failure> {
+    let Json(report) = report.map_err(|rejection| Failure::usage(rejection.body_text()))?;
+    daemon.events.push(report.happening()?);
+    Ok(Json(()))
 }
 
 #[derive(Deserialize)]
@@ -176,11 +205,41 @@ struct EventsQuery {
 async fn events(State(daemon): State<Arc<Daemon>>, Query(query): Query<EventsQuery>) -> Response {
     let (sender, body) = Channel::<Bytes>::new(LINES_AHEAD);
     tokio::spawn(send_events(daemon, query, sender));
-    (
-        [(header::CONTENT_TYPE, "application/x-ndjson")],
-        Body::new(body),
-    )
-        .into_response()
+    lines(body)
+}
+
+/// JSON documents, one a line, as they come.
+fn lines(body: Channel<Bytes>) -> Response {
+    let kind = [(header::CONTENT_TYPE, "application/x-ndjson")];
+    (kind, Body::new(body)).into_response()
+}
+
+/// A document as a line.
+fn line(value: &impl Serialize) -> Option<Bytes> {
+    let mut line = serde_json::to_vec(value).ok()?;
+    line.push(b'\n');
+    Some(line.into())
+}
+
+async fn duties(State(daemon): State<Arc<Daemon>>) -> Response {
+    let (mut sender, body) = Channel::<Bytes>::new(LINES_AHEAD);
+    tokio::spawn(async move {
+        let mut duties = daemon.duties.follow();
+        loop {
+            let all: Vec<DutyView> = duties.borrow_and_update().values().cloned().collect();
+            let Some(line) = line(&all) else { return };
+            if sender.send_data(line).await.is_err() {
+                return;
+            }
+            // The daemon has them for as long as it lives, and while nothing changes says that it does.
+            while timeout(DUTIES_PERIOD, duties.changed()).await.is_err() {
+                if sender.send_data(Bytes::from_static(b"\n")).await.is_err() {
+                    return;
+                }
+            }
+        }
+    });
+    lines(body)
 }
 
 /// Sends events, and where asked to waits for more until the reader has gone.
@@ -191,11 +250,8 @@ async fn send_events(daemon: Arc<Daemon>, query: EventsQuery, mut to: Sender<Byt
         newest.mark_unchanged();
         for event in daemon.events.after(after) {
             after = event.id;
-            let Ok(mut line) = serde_json::to_vec(&event) else {
-                return;
-            };
-            line.push(b'\n');
-            if to.send_data(line.into()).await.is_err() {
+            let Some(line) = line(&event) else { return };
+            if to.send_data(line).await.is_err() {
                 return;
             }
         }

@@ -25,6 +25,59 @@ pub(crate) struct NodeView {
     pub(crate) state: String,
     /// Why it is not connected, as far as is known.
     pub(crate) reason: Option<String>,
+    /// What it tells of itself, if it can be asked.
+    #[serde(flatten)]
+    pub(crate) facts: Option<NodeFacts>,
+}
+
+/// What a node tells of itself.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub(crate) struct NodeFacts {
+    /// Volumes that it is the primary of.
+    pub(crate) primaries: usize,
+    /// Volumes that it only keeps a copy of.
+    pub(crate) secondaries: usize,
+    /// Nothing is to be moved to it.
+    pub(crate) maintenance: bool,
+}
+
+/// What can be told to a node: the body of `POST /v1/nodes/NAME`.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(tag = "action", rename_all = "kebab-case", deny_unknown_fields)]
+pub(crate) enum NodeAction {
+    /// Move away what it serves, and nothing to it from here on.
+    Drain,
+    /// It may serve again.
+    Activate,
+}
+
+/// What became of a [`NodeAction`].
+#[derive(Clone, PartialEq, Default, Debug, Serialize, Deserialize)]
+pub(crate) struct Drained {
+    /// Volumes that another node serves now.
+    pub(crate) moved: Vec<Moved>,
+    /// Volumes that it still serves.
+    pub(crate) stayed: Vec<Stayed>,
+}
+
+/// A volume that was moved.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+pub(crate) struct Moved {
+    /// Which.
+    pub(crate) volume: String,
+    /// To which node.
+    pub(crate) to: String,
+    /// How long that took.
+    pub(crate) seconds: f64,
+}
+
+/// A volume that could not be moved.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub(crate) struct Stayed {
+    /// Which.
+    pub(crate) volume: String,
+    /// Why.
+    pub(crate) reason: String,
 }
 
 /// A volume as this node sees it.
@@ -259,3 +312,6 @@ impl Outcome {
         }
     }
 }
+
+#[cfg(test)]
+pub(crate) mod samples;

@@ -45,6 +45,12 @@ pub(crate) enum Command {
     /// Work with the cluster key
     #[command(subcommand)]
     Key(KeyCommand),
+    /// Run hooks when this node begins or ceases to serve a volume; as root
+    Agent {
+        /// The configuration file, which also names the daemon's admin socket
+        #[arg(long, value_name = "FILE", default_value = CONFIG_PATH)]
+        config: PathBuf,
+    },
     /// Work with nodes
     #[command(subcommand)]
     Node(NodeCommand),
@@ -56,7 +62,10 @@ pub(crate) enum Command {
     Arbiter(ArbiterCommand),
     /// Show what has happened on this node
     Events {
-        /// Go on with what happens from now on
+        /// Only those after the event with this id
+        #[arg(long, value_name = "ID", default_value_t = 0)]
+        after: u64,
+        /// Go on with what happens from now on, also over restarts of the daemon
         #[arg(long)]
         follow: bool,
         #[command(flatten)]
@@ -86,6 +95,14 @@ pub(crate) enum NodeCommand {
         #[arg(long, conflicts_with = "json")]
         quiet: bool,
     },
+    /// Move what a node serves to others, and nothing to it until it is activated
+    Drain {
+        node: String,
+        #[command(flatten)]
+        output: Output,
+    },
+    /// Let a node serve again that was drained
+    Activate { node: String },
 }
 
 /// How to print.

@@ -1,10 +1,13 @@
 //! The asking end of the admin API.
 
 use crate::api::{
-    Action, ArbiterRequest, ArbiterView, CreateRequest, NodeView, Outcome, VolumeView,
+    Action, ArbiterRequest, ArbiterView, CreateRequest, Drained, NodeAction, NodeView, Outcome,
+    VolumeView,
 };
-use crate::event_log::EventView;
+use crate::duty::DutyView;
 use crate::failure::{Context, Failure};
+use crate::hook_report::HookReport;
+use format::types::Name;
 use http_body_util::{BodyExt, Full};
 use hyper::body::{Bytes, Incoming};
 use hyper::{Method, Request, Response, header};
@@ -12,7 +15,9 @@ use hyper_util::rt::TokioIo;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use std::path::PathBuf;
+use std::time::Duration;
 use tokio::net::UnixStream;
+use tokio::time::timeout;
 
 /// A daemon, by its admin socket.
 #[derive(Clone, Debug)]
@@ -29,6 +34,17 @@ impl Client {
     /// Every node.
     pub(crate) async fn nodes(&self) -> Result<Vec<NodeView>, Failure> {
         self.call(Method::GET, "/v1/nodes", None::<&()>).await
+    }
+
+    /// Does something to a node.
+    pub(crate) async fn act_on_node(
+        &self,
+        name: &str,
+        action: NodeAction,
+    ) -> Result<Drained, Failure> {
+        let name = checked_name(name)?;
+        self.call(Method::POST, &format!("/v1/nodes/{name}"), Some(&action))
+            .await
     }
 
     /// Every volume.
@@ -63,28 +79,48 @@ impl Client {
         self.call(Method::POST, "/v1/arbiter", Some(request)).await
     }
 
-    /// Shows each event to `see`, and with `follow` waits for more.
-    pub(crate) async fn events(
+    /// The events after this one, each a line that is an [`EventView`](crate::event_log::EventView); with `follow` it
+    /// does not end with the last.
+    pub(crate) async fn events(&self, after: u64, follow: bool) -> Result<Lines<'_>, Failure> {
+        self.lines(&format!("/v1/events?after={after}&follow={follow}"))
+            .await
+    }
+
+    /// Shows the node's duties to `hear`, now and whenever they have changed, and in between that the daemon lives; until
+    /// it has been silent for so long, or has gone.
+    pub(crate) async fn duties(
         &self,
-        follow: bool,
-        mut see: impl FnMut(EventView, &str),
+        silence_max: Duration,
+        mut hear: impl FnMut(Option<Vec<DutyView>>),
     ) -> Result<(), Failure> {
-        let path = format!("/v1/events?follow={follow}");
-        let mut body = self
-            .send(Method::GET, &path, None::<&()>)
-            .await?
-            .into_body();
-        let mut text = Vec::new();
-        while let Some(frame) = body.frame().await {
-            let frame = frame.context(|| self.broken())?;
-            text.extend_from_slice(frame.data_ref().map_or(&[][..], |data| data));
-            while let Some(end) = text.iter().position(|byte| *byte == b'\n') {
-                let line: Vec<u8> = text.drain(..=end).collect();
-                let event = serde_json::from_slice(&line).context(|| self.broken())?;
-                see(event, String::from_utf8_lossy(&line).trim_end());
+        let silent = || Failure::failed(format!("{}, for {silence_max:?}", self.broken()));
+        let opening = timeout(silence_max, self.lines("/v1/duties"));
+        let mut lines = opening.await.map_err(|_| silent())??;
+        loop {
+            let next = timeout(silence_max, lines.next()).await;
+            let Some(line) = next.map_err(|_| silent())?? else {
+                return Err(Failure::failed(self.broken()));
+            };
+            if line.is_empty() {
+                hear(None);
+            } else {
+                hear(Some(serde_json::from_str(&line).context(|| self.broken())?));
             }
         }
-        Ok(())
+    }
+
+    /// Tells what became of a hook.
+    pub(crate) async fn report_hook(&self, report: &HookReport) -> Result<(), Failure> {
+        self.call(Method::POST, "/v1/hooks", Some(report)).await
+    }
+
+    async fn lines(&self, path: &str) -> Result<Lines<'_>, Failure> {
+        let response = self.send(Method::GET, path, None::<&()>).await?;
+        Ok(Lines {
+            client: self,
+            body: response.into_body(),
+            text: Vec::new(),
+        })
     }
 
     async fn call<T: DeserializeOwned>(
@@ -155,9 +191,36 @@ impl Client {
     }
 }
 
+/// Documents that come one a line.
+pub(crate) struct Lines<'a> {
+    client: &'a Client,
+    body: Incoming,
+    text: Vec<u8>,
+}
+
+impl Lines<'_> {
+    /// The next; `None` after the last.
+    pub(crate) async fn next(&mut self) -> Result<Option<String>, Failure> {
+        loop {
+            if let Some(end) = self.text.iter().position(|byte| *byte == b'\n') {
+                let line: Vec<u8> = self.text.drain(..=end).collect();
+                return Ok(Some(String::from_utf8_lossy(&line).trim_end().to_owned()));
+            }
+            let Some(frame) = self.body.frame().await else {
+                return Ok(None);
+            };
+            let frame = frame.context(|| self.client.broken())?;
+            let data = frame.data_ref().map_or(&[][..], |data| data);
+            self.text.extend_from_slice(data);
+        }
+    }
+}
+
 /// A name that is none must not become another path.
 fn volume_path(name: &str) -> Result<String, Failure> {
-    let name = format::types::Name::new(name)
-        .ok_or_else(|| Failure::usage(crate::config::name_complaint(name)))?;
-    Ok(format!("/v1/volumes/{name}"))
+    Ok(format!("/v1/volumes/{}", checked_name(name)?))
+}
+
+fn checked_name(name: &str) -> Result<Name, Failure> {
+    Name::new(name).ok_or_else(|| Failure::usage(crate::config::name_complaint(name)))
 }

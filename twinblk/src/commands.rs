@@ -1,38 +1,43 @@
 //! What is typed, carried out: the daemon is asked, and its answer printed.
 
+mod events;
+mod nodes;
 mod tables;
 mod waiting;
 
 use crate::api::{Action, CreateRequest, Outcome};
-use crate::cli::{ArbiterCommand, Cli, Command, KeyCommand, NodeCommand, Output, VolumeCommand};
+use crate::cli::{ArbiterCommand, Cli, Command, KeyCommand, Output, VolumeCommand};
 use crate::client::Client;
+use crate::config::ADMIN_PATH;
 use crate::failure::{Context, Failure};
 use crate::key::ClusterKey;
-use crate::{demo, serve, witness};
+use crate::{agent, demo, serve, witness};
 use serde::Serialize;
+use std::path::Path;
 
 /// Does what was typed.
 pub(crate) fn run(cli: Cli) -> Result<(), Failure> {
+    // The agent takes the socket from the configuration, unless another is named.
+    let admin = (cli.admin != Path::new(ADMIN_PATH)).then(|| cli.admin.clone());
     let client = Client::new(cli.admin);
     match cli.command {
         Command::Demo => on_runtime(demo::run()),
         Command::Serve { config } => serve::run(&config),
         Command::Witness { config } => witness::run(&config),
+        Command::Agent { config } => agent::run(admin, &config),
         Command::Key(KeyCommand::New { file }) => {
             ClusterKey::create(&file)?;
             println!("{}: copy it to every node, mode 0600", file.display());
             Ok(())
         }
-        Command::Node(command) => on_runtime(node(&client, command)),
+        Command::Node(command) => on_runtime(nodes::run(&client, command)),
         Command::Volume(command) => on_runtime(volume(&client, command)),
         Command::Arbiter(command) => on_runtime(arbiter(&client, command)),
-        Command::Events { follow, output } => on_runtime(client.events(follow, |event, line| {
-            if output.json {
-                println!("{line}");
-            } else {
-                println!("{}", tables::event(&event));
-            }
-        })),
+        Command::Events {
+            after,
+            follow,
+            output,
+        } => on_runtime(events::show(&client, after, follow, output)),
     }
 }
 
@@ -43,23 +48,6 @@ fn on_runtime(work: impl Future<Output = Result<(), Failure>>) -> Result<(), Fai
     runtime
         .context(|| "cannot start".to_owned())?
         .block_on(work)
-}
-
-async fn node(client: &Client, command: NodeCommand) -> Result<(), Failure> {
-    let NodeCommand::Ls { output, quiet } = command;
-    let nodes = client.nodes().await?;
-    if quiet {
-        nodes
-            .iter()
-            .filter_map(|node| node.id.as_ref())
-            .for_each(|id| println!("{id}"));
-        Ok(())
-    } else if output.json {
-        json(&nodes)
-    } else {
-        println!("{}", tables::nodes(&nodes));
-        Ok(())
-    }
 }
 
 async fn arbiter(client: &Client, command: ArbiterCommand) -> Result<(), Failure> {

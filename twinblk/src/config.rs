@@ -39,6 +39,10 @@ const SPIN_US_MAX: u64 = 1000;
 const ARENA_BYTES: Range<u64> = 4 << 20..(4 << 30) + 1;
 /// A peer is pinged this often within its timeout.
 const PINGS_PER_LEASE: u32 = 8;
+/// A hook that takes longer than an hour is a service, and hooks start services.
+const HOOK_SECONDS: Range<u64> = 1..3601;
+/// How long a daemon may take to start again: no time at all would run hooks at every upgrade.
+const HOLD_SECONDS: Range<u64> = 1..3601;
 
 /// What the file says, with the defaults filled in.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -67,6 +71,23 @@ pub(crate) struct Config {
     pub(crate) spin: Duration,
     /// Each volume's arena.
     pub(crate) arena_bytes: u64,
+    /// Where health and metrics are told, if anywhere.
+    pub(crate) http: Option<Address>,
+    /// What the agent runs.
+    pub(crate) hooks: Hooks,
+}
+
+/// What the agent runs, and how.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) struct Hooks {
+    /// The folders `promote.d`, `demote.d` and so on are in it.
+    pub(crate) directory: PathBuf,
+    /// A hook that takes longer is ended.
+    pub(crate) time_limit: Duration,
+    /// Where the agent notes what it has run. Not in the daemon's folder: the agent is root, the daemon is not.
+    pub(crate) state_dir: PathBuf,
+    /// A daemon that is away for longer serves nothing.
+    pub(crate) hold: Duration,
 }
 
 /// Another node.
@@ -88,6 +109,8 @@ struct File {
     arbiter: Option<ArbiterSection>,
     failover: FailoverSection,
     io: IoSection,
+    http: HttpSection,
+    hooks: HooksSection,
 }
 
 #[derive(Deserialize)]
@@ -228,6 +251,8 @@ impl File {
             failover,
             spin: Duration::from_micros(spin_us),
             arena_bytes: bounded("arena", arena, 64 << 20, ARENA_BYTES)?,
+            http: self.http.listen,
+            hooks: self.hooks.check()?,
         })
     }
 }
@@ -262,6 +287,45 @@ fn spin_us_default() -> u64 {
     match std::thread::available_parallelism() {
         Ok(processors) if processors.get() > 1 => 50,
         _ => 0,
+    }
+}
+
+#[derive(Deserialize, Default)]
+#[serde(deny_unknown_fields, default)]
+struct HttpSection {
+    listen: Option<Address>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct HooksSection {
+    directory: PathBuf,
+    time_limit_s: Option<Spanned<u64>>,
+    state_dir: PathBuf,
+    hold_s: Option<Spanned<u64>>,
+}
+
+impl Default for HooksSection {
+    fn default() -> Self {
+        HooksSection {
+            directory: "/etc/twinblk/hooks.d".into(),
+            time_limit_s: None,
+            state_dir: "/var/lib/twinblk-agent".into(),
+            hold_s: None,
+        }
+    }
+}
+
+impl HooksSection {
+    fn check(self) -> Result<Hooks, Complaint> {
+        let time_limit_s = bounded("time_limit_s", self.time_limit_s, 30, HOOK_SECONDS)?;
+        let hold_s = bounded("hold_s", self.hold_s, 10, HOLD_SECONDS)?;
+        Ok(Hooks {
+            directory: self.directory,
+            time_limit: Duration::from_secs(time_limit_s),
+            state_dir: self.state_dir,
+            hold: Duration::from_secs(hold_s),
+        })
     }
 }
 

@@ -4,7 +4,7 @@ mod session;
 
 pub(crate) use session::{Session, SessionEnd, serve};
 
-use crate::api::{Action, ArbiterRequest, Outcome, VolumeView};
+use crate::api::{Action, ArbiterRequest, Drained, NodeAction, NodeFacts, Outcome, VolumeView};
 use crate::as_text;
 use crate::failure::Failure;
 use crate::framing;
@@ -136,6 +136,13 @@ pub(crate) enum Request {
         #[serde(with = "as_text")]
         volume: VolumeId,
     },
+    /// Tell of yourself.
+    ShowNode,
+    /// Do what was typed on another node to yourself.
+    ActOnNode {
+        /// What.
+        action: NodeAction,
+    },
 }
 
 /// Commands of the core that one node gives to another's replica.
@@ -185,6 +192,10 @@ pub(crate) enum Response {
     Outcome(Outcome),
     /// To [`Request::Show`].
     View(Box<VolumeView>),
+    /// To [`Request::ShowNode`].
+    Node(NodeFacts),
+    /// To [`Request::ActOnNode`].
+    Drained(Drained),
 }
 
 /// What has become of a volume whose creation was prepared.

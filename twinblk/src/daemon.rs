@@ -4,12 +4,14 @@ use crate::api::{NodeView, VolumeView};
 use crate::arbitration::Arbitration;
 use crate::config::Config;
 use crate::control::{Request, Response};
+use crate::duties::Duties;
 use crate::event_log::EventLog;
 use crate::failure::{Context, Failure};
 use crate::happenings::{self, Incident};
 use crate::key::ClusterKey;
 use crate::link::Local;
 use crate::links::Links;
+use crate::maintenance::Maintenance;
 use crate::nodes::Nodes;
 use crate::view;
 use crate::volumes::{Hosted, Report, Volumes};
@@ -21,6 +23,7 @@ use std::collections::BTreeSet;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::mpsc;
+use tokio::task::JoinSet;
 
 /// What an open replica says, on its way to the daemon's thread.
 pub(crate) type Reports = mpsc::UnboundedReceiver<(Arc<Hosted>, VolumeEvent)>;
@@ -41,6 +44,10 @@ pub(crate) struct Daemon {
     pub(crate) links: Links,
     /// The arbiter, if there is one.
     pub(crate) arbitration: Arbitration,
+    /// Whether anything may be moved to this node.
+    pub(crate) maintenance: Maintenance,
+    /// What this node is to its volumes.
+    pub(crate) duties: Duties,
     creating: Mutex<BTreeSet<VolumeId>>,
     handler: Handler,
 }
@@ -57,6 +64,7 @@ impl Daemon {
         let registry = crate::registry::Registry::open(&config.state_dir)?;
         let node = registry.node();
         let events = EventLog::open(registry.folder(), config.name.as_str())?;
+        let maintenance = Maintenance::open(registry.folder())?;
         let (sender, reports) = mpsc::unbounded_channel();
         let report: Report = Arc::new(move |hosted, event| {
             // The daemon outlives its replicas; at its very end nobody listens any more.
@@ -81,6 +89,8 @@ impl Daemon {
             events,
             nodes: Nodes::new(&config.peers),
             links: Links::default(),
+            maintenance,
+            duties: Duties::new(),
             creating: Mutex::default(),
             config,
         };
@@ -126,11 +136,8 @@ impl Daemon {
 
     /// Shows a replica; that of one that does not answer says so.
     pub(crate) async fn show(&self, hosted: &Hosted) -> VolumeView {
-        match hosted.status().await {
-            Ok(status) => {
-                let p99 = *lock(&hosted.application_p99_us);
-                view::of_open(&hosted.record, &status, boot_nanos(), p99)
-            }
+        match self.show_open(hosted).await {
+            Ok(view) => view,
             Err(failure) => {
                 let path = self.volumes.registry.paths(&hosted.record).data;
                 let size = std::fs::metadata(path).map_or(0, |metadata| metadata.len());
@@ -138,6 +145,25 @@ impl Daemon {
                 view::of_stopped(&hosted.record, size, reason)
             }
         }
+    }
+
+    /// Shows all replicas, by name. They are asked side by side: one whose disk hangs holds up no other.
+    pub(crate) async fn show_all(self: &Arc<Self>) -> Vec<VolumeView> {
+        let mut asked = JoinSet::new();
+        for hosted in self.volumes.all() {
+            let daemon = self.clone();
+            asked.spawn(async move { daemon.show(&hosted).await });
+        }
+        let mut views = asked.join_all().await;
+        views.sort_by(|one, other| one.name.cmp(&other.name));
+        views
+    }
+
+    /// Shows a replica that is open and answers.
+    pub(crate) async fn show_open(&self, hosted: &Hosted) -> Result<VolumeView, Failure> {
+        let status = hosted.status().await?;
+        let p99 = *lock(&hosted.application_p99_us);
+        Ok(view::of_open(&hosted.record, &status, boot_nanos(), p99))
     }
 
     /// Shows every node.
@@ -148,6 +174,7 @@ impl Daemon {
             addresses: vec![self.config.listen.to_string()],
             state: "Self".to_owned(),
             reason: None,
+            facts: None,
         };
         std::iter::once(own).chain(self.nodes.show()).collect()
     }
@@ -155,6 +182,7 @@ impl Daemon {
     /// Deals with what replicas say, until the last of them has ended.
     pub(crate) async fn listen_to_replicas(self: Arc<Self>, mut reports: Reports) {
         while let Some((hosted, event)) = reports.recv().await {
+            let volume = hosted.record.volume;
             match event {
                 VolumeEvent::Notice(notice) => self.noticed(&hosted, &notice),
                 VolumeEvent::LinkLost {
@@ -176,6 +204,7 @@ impl Daemon {
                     self.incident(Incident::ReplicaFailed(hosted.record.name.clone(), reason));
                 }
             }
+            self.duties.look(volume);
         }
     }
 

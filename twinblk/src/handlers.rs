@@ -83,6 +83,8 @@ pub(crate) async fn handle(
             let hosted = find(&daemon, volume)?;
             Ok(Response::View(Box::new(daemon.show(&hosted).await)))
         }
+        Request::ShowNode => Ok(Response::Node(actions::own_facts(&daemon).await)),
+        Request::ActOnNode { action } => actions::act_here(&daemon, action).await,
     }
 }
 
@@ -153,6 +155,7 @@ async fn remove(
     if let Some(incident) = removed {
         daemon.incident(incident);
     }
+    daemon.duties.look(volume);
     Ok(Response::Done)
 }
 

@@ -226,3 +226,6 @@ fn configured(record: &Record, configuration: &Configuration) -> String {
         members.join(" and ")
     )
 }
+
+#[cfg(test)]
+mod tests;

@@ -120,6 +120,7 @@ impl Nodes {
                 addresses: node.addresses.clone(),
                 state: state.to_owned(),
                 reason,
+                facts: None,
             }
         };
         self.nodes.iter().map(show).collect()

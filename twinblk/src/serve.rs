@@ -1,13 +1,13 @@
 //! `twinblk serve`: the daemon, from its start to its orderly stop.
 
-use crate::config::Config;
+use crate::config::{Address, Config};
 use crate::daemon::{Daemon, blocking};
 use crate::exports::VolumeExports;
 use crate::failure::{Context, Failure};
 use crate::handlers;
 use crate::happenings::Incident;
 use crate::logging::{self, tell_service_manager};
-use crate::{admin, control_links, data_links, listener};
+use crate::{admin, control_links, data_links, http, listener, watching};
 use nbd_server::listener::Listener;
 use std::path::Path;
 use std::sync::Arc;
@@ -59,7 +59,12 @@ async fn serve(config: Config) -> Result<(), Failure> {
         }
     }
     handlers::settle(&daemon, &daemon.config.name.clone()).await?;
-    let (peers, admin_socket, nbd) = listeners;
+    let Listeners {
+        peers,
+        admin: admin_socket,
+        nbd,
+        http,
+    } = listeners;
     tokio::spawn(reopen(daemon.clone()));
     tokio::spawn(listener::listen(daemon.clone(), peers));
     for peer in &daemon.config.peers {
@@ -68,6 +73,12 @@ async fn serve(config: Config) -> Result<(), Failure> {
     let exports = Arc::new(VolumeExports(daemon.clone()));
     for listener in nbd {
         tokio::spawn(listener.serve(exports.clone(), stopped.clone()));
+    }
+    // Those who ask by the admin socket find every volume that there is.
+    watching::begin(&daemon, &stopped);
+    tokio::spawn(watching::watch_all(daemon.clone(), stopped.clone()));
+    if let Some(http) = http {
+        tokio::spawn(http::serve(daemon.clone(), http));
     }
     tokio::spawn(admin::serve(daemon.clone(), admin_socket, stopped));
     daemon.incident(Incident::Started);
@@ -110,19 +121,36 @@ async fn reopen(daemon: Arc<Daemon>) {
     }
 }
 
+/// All that the daemon listens on.
+struct Listeners {
+    peers: TcpListener,
+    admin: tokio::net::UnixListener,
+    nbd: Vec<Listener>,
+    http: Option<TcpListener>,
+}
+
 /// Everything that can be refused is taken before any replica is opened.
-async fn bind(
-    daemon: &Daemon,
-) -> Result<(TcpListener, tokio::net::UnixListener, Vec<Listener>), Failure> {
+async fn bind(daemon: &Daemon) -> Result<Listeners, Failure> {
     let config = &daemon.config;
-    let peers = TcpListener::bind(config.listen.as_str());
-    let peers = peers
-        .await
-        .context(|| format!("cannot listen on {}", config.listen))?;
+    let peers = bind_tcp(&config.listen).await?;
+    let http = match &config.http {
+        Some(address) => Some(bind_tcp(address).await?),
+        None => None,
+    };
     let admin = admin::bind(&config.admin).await?;
     let mut nbd = Vec::new();
     for address in &config.nbd {
         nbd.push(Listener::bind(address).await.map_err(Failure::failed)?);
     }
-    Ok((peers, admin, nbd))
+    Ok(Listeners {
+        peers,
+        admin,
+        nbd,
+        http,
+    })
+}
+
+async fn bind_tcp(address: &Address) -> Result<TcpListener, Failure> {
+    let bound = TcpListener::bind(address.as_str()).await;
+    bound.context(|| format!("cannot listen on {address}"))
 }

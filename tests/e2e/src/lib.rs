@@ -7,10 +7,12 @@
 //! nothing of this kind: they end with the server, and their saved state counts writes that never happened.
 #![forbid(unsafe_code)]
 
+pub mod agent;
 pub mod arbiter;
 pub mod checks;
 pub mod cluster;
 pub mod foreign;
+pub mod http;
 pub mod journal;
 pub mod link;
 pub mod load;

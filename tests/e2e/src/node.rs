@@ -35,6 +35,18 @@ impl Node {
         self.wrapper = wrapper.iter().map(|word| (*word).to_owned()).collect();
     }
 
+    /// Adds sections to its configuration, for the daemon's next start.
+    ///
+    /// # Panics
+    /// If the file cannot be written.
+    pub fn configure(&self, sections: &str) {
+        let file = self.folder.join("twinblk.toml");
+        let mut text = std::fs::read_to_string(&file).expect("the configuration");
+        text.push('\n');
+        text.push_str(sections);
+        std::fs::write(&file, text).expect("the configuration");
+    }
+
     /// Its name.
     pub fn name(&self) -> &str {
         &self.name

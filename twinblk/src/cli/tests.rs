@@ -16,9 +16,13 @@ fn what_the_interface_promises_can_be_typed() {
         "twinblk demo",
         "twinblk serve --config /etc/twinblk/twinblk.toml",
         "twinblk witness --config /etc/twinblk/witness.toml",
+        "twinblk agent --config /etc/twinblk/twinblk.toml",
         "twinblk key new /tmp/key",
         "twinblk --admin /run/a.sock node ls",
         "twinblk node ls --json --admin /run/a.sock",
+        "twinblk node drain alpha",
+        "twinblk node drain alpha --json",
+        "twinblk node activate alpha",
         "twinblk volume create pgdata --size 10G",
         "twinblk volume create v --size 10G --replicas alpha,beta --backing alpha=/dev/sdb \
          --backing beta=/srv/v.img",
@@ -43,6 +47,7 @@ fn what_the_interface_promises_can_be_typed() {
          /etc/cert.pem --key-file /etc/key.pem",
         "twinblk arbiter reset v --force",
         "twinblk events --follow --json",
+        "twinblk events --after 17 --follow",
     ] {
         let line = line.split_whitespace().collect::<Vec<_>>().join(" ");
         assert!(parse(&line).is_ok(), "{line}");

@@ -6,6 +6,9 @@ use crate::units::Size;
 use comfy_table::{CellAlignment, Table, presets};
 use std::fmt::Write;
 
+/// Digits of a node's id that a person is shown.
+const NODE_ID_DIGITS: usize = 12;
+
 fn table(header: &[&str], right_aligned: &[usize]) -> Table {
     let mut table = Table::new();
     table.load_preset(presets::NOTHING).set_header(header);
@@ -28,16 +31,38 @@ fn text(table: &Table) -> String {
 
 /// `node ls`.
 pub(super) fn nodes(nodes: &[NodeView]) -> String {
-    let mut table = table(&["NODE", "ADDRESSES", "STATE", "REASON"], &[]);
+    let header = ["NODE", "ADDRESS", "ID", "ROLES", "STATUS", "REASON"];
+    let mut table = table(&header, &[]);
     for node in nodes {
+        let id = node.id.as_deref().unwrap_or("-");
+        let maintenance = node.facts.is_some_and(|facts| facts.maintenance);
         table.add_row([
             node.name.as_str(),
             &node.addresses.join(", "),
-            &node.state,
+            // As much of it as tells nodes apart; --quiet and --json print it whole.
+            id.get(..NODE_ID_DIGITS).unwrap_or(id),
+            &roles(node),
+            &if maintenance {
+                format!("{}, maintenance", node.state)
+            } else {
+                node.state.clone()
+            },
             node.reason.as_deref().unwrap_or(""),
         ]);
     }
     text(&table)
+}
+
+fn roles(node: &NodeView) -> String {
+    node.facts.map_or_else(
+        || "-".to_owned(),
+        |facts| {
+            format!(
+                "{} primary, {} secondary",
+                facts.primaries, facts.secondaries
+            )
+        },
+    )
 }
 
 /// `volume ls`.

@@ -30,6 +30,13 @@ lease_ms = 500
 [io]
 spin_us = 0
 arena = "8M"
+
+[http]
+listen = "127.0.0.1:7780"
+
+[hooks]
+directory = "/srv/hooks"
+time_limit_s = 5
 "#;
 
 #[test]
@@ -45,6 +52,13 @@ fn a_good_file_is_read_with_defaults() {
     let options = config.options();
     assert_eq!(options.settings.peer_timeout, 500_000_000);
     assert_eq!(options.spin_nanos_max, 0);
+    assert_eq!(
+        config.http.as_ref().map(super::Address::as_str),
+        Some("127.0.0.1:7780")
+    );
+    assert_eq!(config.hooks.directory, Path::new("/srv/hooks"));
+    assert_eq!(config.hooks.time_limit, Duration::from_secs(5));
+    assert_eq!(config.hooks.hold, Duration::from_secs(10));
 }
 
 #[test]
@@ -195,9 +209,9 @@ fn complaints_name_file_line_and_remedy() {
             "is no size",
         ),
         (
-            "[node]\nname = \"a\"\n[http]\nlisten = \"h:1\"\n",
+            "[node]\nname = \"a\"\n[https]\nlisten = \"h:1\"\n",
             3,
-            "unknown field `http`",
+            "unknown field `https`",
         ),
         ("[node\n", 1, ""),
     ] {
@@ -209,6 +223,12 @@ fn complaints_name_file_line_and_remedy() {
         assert!(message.contains(words), "{message}");
         assert_eq!(message.lines().count(), 1, "{message}");
     }
+}
+
+#[test]
+fn a_hook_has_some_time() {
+    let none = complaint("[node]\nname = \"a\"\n[hooks]\ntime_limit_s = 0\n");
+    assert_eq!(none, "t.toml:4: time_limit_s cannot be 0: write 1 to 3600");
 }
 
 #[test]

@@ -1,0 +1,66 @@
+//! `twinblk node`.
+
+use super::{json, tables};
+use crate::api::{Drained, NodeAction};
+use crate::cli::{NodeCommand, Output};
+use crate::client::Client;
+use crate::failure::Failure;
+
+/// Does it.
+pub(super) async fn run(client: &Client, command: NodeCommand) -> Result<(), Failure> {
+    match command {
+        NodeCommand::Ls { output, quiet } => list(client, output, quiet).await,
+        NodeCommand::Drain { node, output } => {
+            let drained = client.act_on_node(&node, NodeAction::Drain).await?;
+            tell(&node, &drained, output)
+        }
+        NodeCommand::Activate { node } => {
+            client.act_on_node(&node, NodeAction::Activate).await?;
+            println!("{node} may serve again: `twinblk volume swap NAME` moves a volume to it");
+            Ok(())
+        }
+    }
+}
+
+async fn list(client: &Client, output: Output, quiet: bool) -> Result<(), Failure> {
+    let nodes = client.nodes().await?;
+    if quiet {
+        nodes
+            .iter()
+            .filter_map(|node| node.id.as_ref())
+            .for_each(|id| println!("{id}"));
+        Ok(())
+    } else if output.json {
+        json(&nodes)
+    } else {
+        println!("{}", tables::nodes(&nodes));
+        Ok(())
+    }
+}
+
+/// Says what was moved and what was not; a node that serves still is a failure.
+fn tell(node: &str, drained: &Drained, output: Output) -> Result<(), Failure> {
+    let Drained { moved, stayed } = drained;
+    if output.json {
+        json(drained)?;
+    } else {
+        for one in moved {
+            println!(
+                "{}: moved to {} in {:.2} s",
+                one.volume, one.to, one.seconds
+            );
+        }
+        for one in stayed {
+            println!("{}: not moved: {}", one.volume, one.reason);
+        }
+        println!("{node} is in maintenance: `twinblk node activate {node}` ends that");
+    }
+    if stayed.is_empty() {
+        return Ok(());
+    }
+    Err(Failure::failed(format!(
+        "{} of {} volumes could not be moved: {node} still serves them; type it again once they can",
+        stayed.len(),
+        stayed.len() + moved.len()
+    )))
+}

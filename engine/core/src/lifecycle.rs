@@ -349,6 +349,7 @@ impl Node {
         }
         self.role = Role::Secondary;
         self.doomed = NodeSet::EMPTY;
+        self.slow = NodeSet::EMPTY;
         self.abandon_requests(error);
         self.barrier.active = None;
         self.out.push(Effect::DropClients);
@@ -382,7 +383,9 @@ impl Node {
     fn successor(&self) -> Option<Slot> {
         let good = |peer: &Slot| self.peer(*peer).disk_state == Some(DiskState::UpToDate);
         let up = self.up_among(self.other_members());
-        let sure = up.iter().find(|peer| good(peer) && !self.heard_suspect(*peer));
+        let sure = up
+            .iter()
+            .find(|peer| good(peer) && !self.heard_suspect(*peer));
         sure.or_else(|| up.iter().find(good))
     }
 

@@ -56,6 +56,8 @@ pub(crate) fn of_stopped(record: &Record, size_bytes: u64, reason: String) -> Vo
         in_sync: false,
         out_of_sync_bytes: 0,
     };
+    let members = record.members.iter();
+    let own = members.filter(|member| member.slot == record.slot);
     VolumeView {
         name: record.name.to_string(),
         id: record.volume.to_string(),
@@ -70,7 +72,7 @@ pub(crate) fn of_stopped(record: &Record, size_bytes: u64, reason: String) -> Vo
         frozen: false,
         arbiter: None,
         paused: false,
-        replicas: record.members.iter().map(replica).collect(),
+        replicas: own.chain(record.others()).map(replica).collect(),
         resync: None,
         last_receipt: None,
         io: None,

@@ -1,4 +1,4 @@
-use super::of_open;
+use super::{of_open, of_stopped};
 use crate::api::VolumeView;
 use crate::registry::{Member, Phase, Record};
 use engine::volume::{IoStatus, VolumeStatus};
@@ -161,5 +161,16 @@ fn every_replica_is_named_this_nodes_first() {
         .collect();
     assert_eq!(nodes, ["alpha", "beta"]);
     assert!(seen.replicas.iter().all(|replica| replica.in_sync));
+    let of_beta = Record {
+        slot: slot(1),
+        ..record()
+    };
+    let stopped = of_stopped(&of_beta, 0, "it is damaged".to_owned());
+    let nodes: Vec<_> = stopped
+        .replicas
+        .iter()
+        .map(|replica| replica.node.as_str())
+        .collect();
+    assert_eq!(nodes, ["beta", "alpha"]);
     assert_eq!(seen.primary.as_deref(), Some("alpha"));
 }

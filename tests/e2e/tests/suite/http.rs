@@ -1,8 +1,9 @@
 //! What load balancers and Prometheus see.
 
-use e2e::cluster::{Cluster, free_ports};
+use e2e::cluster::Cluster;
 use e2e::journal::Journal;
 use e2e::load::{Load, Plan};
+use e2e::ports::free_ports;
 use e2e::{PATIENCE, http, wait_for};
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};

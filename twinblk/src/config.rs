@@ -188,6 +188,9 @@ impl Config {
                 peer_timeout: nanos(self.lease),
                 ping_interval: nanos(self.lease / PINGS_PER_LEASE),
                 freeze_max: self.failover.freeze_max.map(nanos),
+                slow_peer: self.failover.slow_peer.map(nanos),
+                restart_hold: nanos(self.failover.restart_hold),
+                suspect_promotes_after: self.failover.suspect_promotes_after.map(nanos),
                 ..Settings::default()
             },
             arena_bytes: usize::try_from(self.arena_bytes).unwrap_or(usize::MAX),

@@ -20,6 +20,12 @@ const GRACE_LEASES_MAX: u64 = 10;
 /// Longer than this is for ever: write "freeze".
 const FREEZE_MS: Range<u64> = 0..86_400_001;
 const FREEZE_MS_DEFAULT: u64 = 30_000;
+/// Below, a flush of a busy disk would look slow; above, `io_timeout` comes first.
+const SLOW_PEER_MS: Range<u64> = 50..30_001;
+const RESTART_HOLD_MS: Range<u64> = 0..3_600_001;
+const RESTART_HOLD_MS_DEFAULT: u64 = 30_000;
+const SUSPECT_MS: Range<u64> = 0..86_400_001;
+const SUSPECT_MS_DEFAULT: u64 = 60_000;
 const NANOS_PER_MS: u64 = 1_000_000;
 
 /// What a node does with an arbiter's help.
@@ -31,6 +37,12 @@ pub(crate) struct Failover {
     pub(crate) times: Lease,
     /// How long requests are held without a quorum; `None`: until there is one.
     pub(crate) freeze_max: Option<Duration>,
+    /// A member that has had a write for longer is dropped; `None`: none is for that.
+    pub(crate) slow_peer: Option<Duration>,
+    /// How long a primary that has stopped as planned is waited for.
+    pub(crate) restart_hold: Duration,
+    /// When what was flushed is served although a power cut may have taken acknowledged writes; `None`: never.
+    pub(crate) suspect_promotes_after: Option<Duration>,
 }
 
 /// When a node takes a volume over whose primary is gone.
@@ -131,6 +143,39 @@ pub(super) struct FailoverSection {
     grace_ms: Option<Spanned<u64>>,
     on_no_quorum: Option<Spanned<NoQuorum>>,
     freeze_max_ms: Option<Spanned<u64>>,
+    slow_peer_ms: Option<Spanned<u64>>,
+    restart_hold_ms: Option<Spanned<u64>>,
+    suspect_promotes_after_ms: Option<Spanned<Patience>>,
+}
+
+/// How long somebody is waited for.
+#[derive(Clone, Copy, Deserialize)]
+#[serde(untagged)]
+enum Patience {
+    Ms(u64),
+    Word(Never),
+}
+
+#[derive(Clone, Copy, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+enum Never {
+    Never,
+}
+
+/// So many milliseconds, or for ever.
+fn patience(
+    key: &str,
+    value: Option<Spanned<Patience>>,
+    default: u64,
+    allowed: Range<u64>,
+) -> Result<Option<Duration>, Complaint> {
+    let written = match value.as_ref().map(Spanned::get_ref) {
+        Some(Patience::Word(Never::Never)) => return Ok(None),
+        Some(Patience::Ms(ms)) => value.as_ref().map(|at| Spanned::new(at.span(), *ms)),
+        None => None,
+    };
+    let ms = bounded(key, written, default, allowed)?;
+    Ok(Some(Duration::from_millis(ms)))
 }
 
 /// What becomes of requests for which there is no quorum.
@@ -180,10 +225,31 @@ impl FailoverSection {
             FREEZE_MS_DEFAULT,
             FREEZE_MS,
         )?;
+        let slow_peer = match self.slow_peer_ms {
+            Some(written) => {
+                let ms = bounded("slow_peer_ms", Some(written), 0, SLOW_PEER_MS)?;
+                Some(Duration::from_millis(ms))
+            }
+            None => None,
+        };
+        let restart_hold_ms = bounded(
+            "restart_hold_ms",
+            self.restart_hold_ms,
+            RESTART_HOLD_MS_DEFAULT,
+            RESTART_HOLD_MS,
+        )?;
         let failover = Failover {
             mode: self.mode.map(Spanned::into_inner).unwrap_or_default(),
             times,
             freeze_max: limited.then_some(Duration::from_millis(freeze_ms)),
+            slow_peer,
+            restart_hold: Duration::from_millis(restart_hold_ms),
+            suspect_promotes_after: patience(
+                "suspect_promotes_after_ms",
+                self.suspect_promotes_after_ms,
+                SUSPECT_MS_DEFAULT,
+                SUSPECT_MS,
+            )?,
         };
         Ok((lease, failover))
     }

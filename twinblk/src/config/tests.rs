@@ -72,6 +72,9 @@ fn an_arbiter_is_read_with_defaults() {
     assert_eq!(failover.mode, Mode::OnDemand);
     assert_eq!(failover.times.grace(), 3_000_000_000);
     assert_eq!(failover.freeze_max, None);
+    assert_eq!(failover.slow_peer, None);
+    let waits = failover.suspect_promotes_after;
+    assert_eq!(waits, Some(Duration::from_secs(60)));
     let list = witness.replace(
         "address = \"10.0.0.3:7789\"",
         "addresses = [\"h:1\", \"i:2\"]",
@@ -80,7 +83,8 @@ fn an_arbiter_is_read_with_defaults() {
     assert_eq!(arbiter.expect("there is one").addresses(), ["h:1", "i:2"]);
     let etcd = "[node]\nname = \"a\"\n[arbiter]\nkind = \"etcd\"\nendpoints = \"https://h:2379\"\n\
                 ca_file = \"/etc/ca.pem\"\n[failover]\nmode = \"automatic\"\nlease_ms = 500\non_no_quorum = \
-                \"error\"\nfreeze_max_ms = 100\n";
+                \"error\"\nfreeze_max_ms = 100\nslow_peer_ms = 500\nrestart_hold_ms = 1\n\
+                suspect_promotes_after_ms = \"never\"\n";
     let config = parse(etcd).expect("it is good");
     let Some(ArbiterSettings::Etcd(settings)) = &config.arbiter else {
         panic!("it is etcd");
@@ -91,6 +95,10 @@ fn an_arbiter_is_read_with_defaults() {
     assert_eq!(failover.times.grace(), 750_000_000);
     assert_eq!(config.options().settings.freeze_max, Some(100_000_000));
     assert_eq!(failover.freeze_max, Some(Duration::from_millis(100)));
+    let settings = config.options().settings;
+    assert_eq!(settings.slow_peer, Some(500_000_000));
+    assert_eq!(settings.restart_hold, 1_000_000);
+    assert_eq!(settings.suspect_promotes_after, None);
 }
 
 #[test]
@@ -137,6 +145,11 @@ fn complaints_about_an_arbiter_name_line_and_remedy() {
             "write 1052 to 10000",
         ),
         ("[failover]\nfreeze_max_ms = 1\n", 4, "on_no_quorum"),
+        (
+            "[failover]\nslow_peer_ms = 1\n",
+            4,
+            "slow_peer_ms cannot be 1",
+        ),
         (
             "[failover]\non_no_quorum = \"panic\"\n",
             4,

@@ -53,7 +53,8 @@ impl VolumeExports {
         let command = match replica.configuration.primary {
             Some(primary) if primary == hosted.record.slot => return Err(refusal),
             Some(primary) if connected(primary) => {
-                if !self.is_unused(&hosted, primary).await {
+                // A node that is to be shut down takes over only what nobody serves.
+                if self.0.maintenance.is_on() || !self.is_unused(&hosted, primary).await {
                     return Err(refusal);
                 }
                 Command::Swap

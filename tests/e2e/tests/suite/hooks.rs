@@ -1,12 +1,15 @@
 //! Hooks, run by agents beside real daemons.
 
 use e2e::agent::Agent;
+use e2e::arbiter::{Arbiter, Kind};
 use e2e::cluster::Cluster;
 use e2e::journal::Journal;
 use e2e::load::{Load, Plan};
 use e2e::node::Node;
+use e2e::ports::free_ports;
 use e2e::{PATIENCE, wait_for};
 use serde_json::Value;
+use std::net::SocketAddr;
 use std::time::Duration;
 
 /// Two nodes and their agents, whose hooks write down these words; the agents do not run yet.
@@ -252,4 +255,84 @@ fn an_agent_that_is_killed_runs_no_hook_twice() {
             .find(|(name, text)| name == "hook-failed" && text.contains("10-slow was cut short"));
         cut_short.map(|_| ())
     });
+}
+
+/// Without a quorum requests are held: it is told by hook, health and metrics, and so is that it has passed.
+#[test]
+fn a_volume_that_is_frozen_is_told_everywhere_until_it_thaws() {
+    let mut cluster = Cluster::prepared(&["alpha", "beta"]);
+    let mut witness = Arbiter::new(Kind::Witness, cluster.folder(), &cluster.key());
+    cluster.arbitrate(&witness, "automatic");
+    let http = SocketAddr::from(([127, 0, 0, 1], free_ports(1)[0]));
+    cluster.nodes[0].configure(&format!("[http]\nlisten = \"{http}\"\n"));
+    let mut agent = Agent::beside(&cluster.nodes[0], "");
+    agent.record("$TWINBLK_STATE");
+    witness.start();
+    cluster.start();
+    agent.start();
+    cluster.create("main", "64M");
+    agent.wait_lines(&["promote Protected", "protected Protected"]);
+    wait_for("the register to be seeded", PATIENCE, || {
+        let status = cluster.nodes[0].ok(&["arbiter", "status", "--json"]);
+        status.contains("\"Same\"").then_some(())
+    });
+
+    witness.kill();
+    cluster.beta().kill();
+    let frozen = ["promote Protected", "protected Protected", "frozen Frozen"];
+    agent.wait_lines(&frozen);
+    let (status, reason) = e2e::http::get(http, "/health/main").expect("it answers");
+    assert_eq!(status, 503, "{reason}");
+    assert!(reason.contains("frozen"), "{reason}");
+    let (_, metrics) = e2e::http::get(http, "/metrics").expect("it answers");
+    let series = "twinblk_volume_state{volume=\"main\",state=\"Frozen\"}";
+    assert!(metrics.contains(&format!("{series} 1")), "{metrics}");
+
+    witness.start();
+    agent.wait_lines(&[&frozen[..], &["alone Alone"]].concat());
+    let (status, _) = e2e::http::get(http, "/health/main").expect("it answers");
+    assert_eq!(status, 200);
+    let (_, metrics) = e2e::http::get(http, "/metrics").expect("it answers");
+    assert!(metrics.contains(&format!("{series} 0")), "{metrics}");
+}
+
+/// The survivor takes over by itself and its hooks run; the one that hung learns that it has been superseded.
+#[test]
+fn a_failover_runs_hooks_on_both_sides() {
+    let (mut cluster, _witness) = Cluster::arbitrated_pair(Kind::Witness);
+    let mut agents: Vec<Agent> = cluster
+        .nodes
+        .iter()
+        .map(|node| Agent::beside(node, "hold_s = 60"))
+        .collect();
+    for agent in &mut agents {
+        agent.record("$TWINBLK_PRIMARY");
+        agent.start();
+    }
+    cluster.create("main", "64M");
+    agents[0].wait_lines(&["promote alpha", "protected alpha"]);
+    let begun = std::time::Instant::now();
+    cluster.nodes[0].signal(rustix::process::Signal::STOP);
+    wait_for("the survivor's hooks", PATIENCE, || {
+        (agents[1].lines().len() == 2).then_some(())
+    });
+    println!(
+        "hooks have run {:?} after the primary was stopped",
+        begun.elapsed()
+    );
+    assert_eq!(agents[1].lines(), ["promote beta", "alone beta"]);
+    let names: Vec<String> = e2e::checks::event_names(&cluster.nodes[1]);
+    let place = |name: &str| names.iter().position(|one| one == name);
+    assert!(place("failover-started") < place("promoted"), "{names:?}");
+    assert!(place("promoted") < place("failover-completed"), "{names:?}");
+    cluster.nodes[0].signal(rustix::process::Signal::CONT);
+    agents[1].wait_lines(&["promote beta", "alone beta", "protected beta"]);
+    wait_for("the demotion", PATIENCE, || {
+        let lines = agents[0].lines();
+        lines
+            .last()
+            .is_some_and(|line| line.starts_with("demote"))
+            .then_some(())
+    });
+    cluster.alpha().stop();
 }

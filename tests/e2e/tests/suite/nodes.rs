@@ -1,5 +1,6 @@
 //! Nodes as an operator sees them, and a machine that is to be shut down.
 
+use e2e::arbiter::{Arbiter, Kind};
 use e2e::checks::{assert_copies, event_names};
 use e2e::cluster::Cluster;
 use e2e::journal::Journal;
@@ -118,4 +119,21 @@ fn what_cannot_be_moved_stays_and_is_told_with_the_reason() {
     cluster.nodes[0].wait_state("one", "Protected");
     let told = cluster.nodes[0].ok(&["node", "drain", "alpha"]);
     assert!(told.contains("one: moved to beta"), "{told}");
+}
+
+#[test]
+fn opening_a_volume_does_not_bring_it_to_a_node_in_maintenance() {
+    let mut cluster = Cluster::prepared(&["alpha", "beta"]);
+    let mut witness = Arbiter::new(Kind::Witness, cluster.folder(), &cluster.key());
+    cluster.arbitrate(&witness, "on-demand");
+    witness.start();
+    cluster.start();
+    cluster.create("main", "64M");
+    cluster.nodes[0].ok(&["node", "drain", "beta"]);
+    let refused = cluster.nodes[1].try_open("main").map(|_| ());
+    assert!(refused.is_err(), "beta is in maintenance");
+    let status = cluster.nodes[1].wait_state("main", "Protected");
+    assert_eq!(status["primary"], "alpha", "{status}");
+    cluster.nodes[0].ok(&["node", "activate", "beta"]);
+    drop(cluster.nodes[1].open("main"));
 }

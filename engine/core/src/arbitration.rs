@@ -180,6 +180,11 @@ impl Node {
         {
             self.promotion_failed(reason);
         }
+        let alone = self.configuration.in_sync == NodeSet::only(self.slot);
+        if alone && matches!(self.role, Role::Waiting) && self.change.open().is_none() {
+            // It would have been nice to hear whether somebody was promoted by force.
+            self.resume();
+        }
     }
 
     /// The register holds our proposal: it is committed, and binds us once it is durable here.

@@ -38,7 +38,7 @@ impl Node {
         if self.configuration.primary != Some(self.slot) || self.superblock.discarded {
             return;
         }
-        if alone {
+        if alone && !self.has_arbiter() {
             return self.resume();
         }
         self.role = Role::Waiting;

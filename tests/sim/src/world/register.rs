@@ -24,7 +24,7 @@ pub(crate) struct Register {
     /// How many in a thousand answers are lost.
     pub(crate) lost_permille: u64,
     /// The highest epoch that anything was answered under, and by whom.
-    pub(crate) answered: Option<(u64, usize)>,
+    pub(crate) answered: Option<(u64, usize, usize)>,
 }
 
 impl World {
@@ -129,12 +129,15 @@ impl World {
             return;
         }
         let epoch = self.hosts[host].meta.superblock().configuration.epoch;
+        // Who forces a history of his own has to see to it that nobody serves the other.
+        let lineage = self.lineage_of(host);
         match self.register.answered {
-            Some((latest, by)) if epoch < latest && by != host => self.fail(Checker::R5, || {
-                format!("{host} answers under epoch {epoch}, and {by} has under {latest}")
-            }),
-            Some((latest, _)) if epoch <= latest => {}
-            _ => self.register.answered = Some((epoch, host)),
+            Some((latest, by, of)) if epoch < latest && by != host && of == lineage => self
+                .fail(Checker::R5, || {
+                    format!("{host} answers under epoch {epoch}, and {by} has under {latest}")
+                }),
+            Some((latest, ..)) if epoch <= latest => {}
+            _ => self.register.answered = Some((epoch, host, lineage)),
         }
     }
 

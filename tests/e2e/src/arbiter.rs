@@ -1,8 +1,10 @@
 //! The arbiter of a cluster: a `twinblk witness`, or Debian's etcd, beside the nodes.
 
+use crate::hosts::Host;
 use crate::ports::free_ports;
 use crate::program::{self, Output, Running};
 use crate::{PATIENCE, wait_for};
+use std::ffi::OsStr;
 use std::net::{SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -22,6 +24,7 @@ pub struct Arbiter {
     folder: PathBuf,
     address: SocketAddr,
     peers: SocketAddr,
+    host: Option<Host>,
     process: Option<Running>,
 }
 
@@ -31,11 +34,24 @@ impl Arbiter {
     /// # Panics
     /// If the folder or the configuration cannot be made.
     pub fn new(kind: Kind, parent: &Path, key: &Path) -> Arbiter {
+        let ports = free_ports(2);
+        let addresses = [ports[0], ports[1]].map(|port| SocketAddr::from(([127, 0, 0, 1], port)));
+        Arbiter::at(kind, parent, key, addresses)
+    }
+
+    /// As [`Self::new`], on a host of its own.
+    ///
+    /// # Panics
+    /// If the folder or the configuration cannot be made.
+    pub fn on(host: &Host, kind: Kind, parent: &Path, key: &Path) -> Arbiter {
+        let mut arbiter = Arbiter::at(kind, parent, key, [host.at(7789), host.at(7790)]);
+        arbiter.host = Some(host.clone());
+        arbiter
+    }
+
+    fn at(kind: Kind, parent: &Path, key: &Path, [address, peers]: [SocketAddr; 2]) -> Arbiter {
         let folder = parent.join("arbiter");
         std::fs::create_dir(&folder).expect("the arbiter's folder");
-        let ports = free_ports(2);
-        let [address, peers] =
-            [ports[0], ports[1]].map(|port| SocketAddr::from(([127, 0, 0, 1], port)));
         let (home, key) = (folder.display(), key.display());
         let text = format!(
             "[witness]\nlisten = \"{address}\"\nstate_dir = \"{home}/state\"\n\n[security]\nkey_file = \
@@ -47,6 +63,7 @@ impl Arbiter {
             folder,
             address,
             peers,
+            host: None,
             process: None,
         }
     }
@@ -83,7 +100,7 @@ impl Arbiter {
     /// Its command line.
     pub fn command(&self) -> Command {
         if self.kind == Kind::Witness {
-            let mut command = Command::new(program::twinblk());
+            let mut command = self.program(program::twinblk().as_os_str());
             let config = self.folder.join("twinblk.toml");
             command.arg("witness").arg("--config").arg(config);
             return command;
@@ -92,7 +109,7 @@ impl Arbiter {
             format!("http://{}", self.address),
             format!("http://{}", self.peers),
         );
-        let mut command = Command::new("etcd");
+        let mut command = self.program("etcd".as_ref());
         command
             .arg("--data-dir")
             .arg(self.folder.join("data"))
@@ -117,8 +134,26 @@ impl Arbiter {
             if let Some(status) = self.process.as_mut().and_then(Running::ended) {
                 panic!("the arbiter has ended with {status}:\n{}", self.log());
             }
-            TcpStream::connect(self.address).is_ok().then_some(())
+            self.listens().then_some(())
         });
+    }
+
+    fn listens(&self) -> bool {
+        let connect = || TcpStream::connect(self.address).is_ok();
+        match &self.host {
+            Some(host) => host.inside(connect),
+            None => connect(),
+        }
+    }
+
+    /// A program where it runs.
+    fn program(&self, program: &OsStr) -> Command {
+        let Some([nsenter, net]) = self.host.as_ref().map(Host::wrapper) else {
+            return Command::new(program);
+        };
+        let mut command = Command::new(nsenter);
+        command.arg(net).arg(program);
+        command
     }
 
     /// Runs a second one beside it, which must end by itself.

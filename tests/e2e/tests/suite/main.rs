@@ -10,6 +10,7 @@ mod failback;
 mod failover;
 mod foreign;
 mod full_disk;
+mod hosts;
 mod metadata;
 mod split_brain;
 mod teardown;

@@ -63,6 +63,10 @@ impl Node {
             }
             return;
         }
+        if self.is_member() && self.superblock.disk_state == DiskState::Inconsistent {
+            // It has been given up since: what it holds is nothing to serve.
+            self.fail_disk();
+        }
         if self.superblock.suspect && !self.other_members().is_empty() {
             // Members are made equal before anything is acknowledged.
             self.role = Role::Waiting;
@@ -357,7 +361,7 @@ impl Node {
         if !useless || self.configuration.primary != Some(self.slot) {
             return;
         }
-        let Some(member) = self.up_among(self.other_members()).first() else {
+        let Some(member) = self.successor() else {
             return;
         };
         match self.role {
@@ -372,6 +376,16 @@ impl Node {
             }
             _ => {}
         }
+    }
+
+    /// The member to hand over to: one with a good copy, and if there is one, that has lost no power since.
+    fn successor(&self) -> Option<Slot> {
+        let good = |peer: &Slot| self.peer(*peer).disk_state == Some(DiskState::UpToDate);
+        let up = self.up_among(self.other_members());
+        let sure = up
+            .iter()
+            .find(|peer| good(peer) && !self.heard_suspect(*peer));
+        sure.or_else(|| up.iter().find(good))
     }
 
     /// A failed disk leaves the set and hands over in one: nothing is in hand that would have to be finished.
@@ -392,7 +406,8 @@ impl Node {
 
     /// A member asks to be the primary in our place.
     pub(crate) fn handover_asked(&mut self, peer: Slot) {
-        let member = self.configuration.in_sync.contains(peer) && self.is_up(peer);
+        let good = self.peer(peer).disk_state == Some(DiskState::UpToDate);
+        let member = self.configuration.in_sync.contains(peer) && self.is_up(peer) && good;
         let idle = matches!(self.change, Change::None) && self.joining.is_empty();
         let coordinates = match self.configuration.primary {
             Some(primary) => primary == self.slot,

@@ -246,7 +246,11 @@ impl Node {
             return self.request_failed(id, RequestError::Io);
         }
         let span = self.operations.get(id).span;
-        let Some(member) = members.iter().find(|member| self.is_up(*member)) else {
+        // What one may have lost with its power another has.
+        let mut good = members
+            .iter()
+            .filter(|member| self.is_up(*member) && !self.heard_suspect(*member));
+        let Some(member) = good.next() else {
             return self.blocked.push(id);
         };
         let length = u32::try_from(span.length).expect("a read fits a frame");

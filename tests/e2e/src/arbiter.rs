@@ -4,7 +4,6 @@ use crate::hosts::Host;
 use crate::ports::free_ports;
 use crate::program::{self, Output, Running};
 use crate::{PATIENCE, wait_for};
-use std::ffi::OsStr;
 use std::net::{SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -26,6 +25,7 @@ pub struct Arbiter {
     peers: SocketAddr,
     host: Option<Host>,
     process: Option<Running>,
+    wrapper: Vec<String>,
 }
 
 impl Arbiter {
@@ -45,6 +45,7 @@ impl Arbiter {
     /// If the folder or the configuration cannot be made.
     pub fn on(host: &Host, kind: Kind, parent: &Path, key: &Path) -> Arbiter {
         let mut arbiter = Arbiter::at(kind, parent, key, [host.at(7789), host.at(7790)]);
+        arbiter.wrap(&host.wrapper().each_ref().map(String::as_str));
         arbiter.host = Some(host.clone());
         arbiter
     }
@@ -65,7 +66,13 @@ impl Arbiter {
             peers,
             host: None,
             process: None,
+            wrapper: Vec::new(),
         }
+    }
+
+    /// It is started by this command line, which its own is appended to.
+    pub fn wrap(&mut self, wrapper: &[&str]) {
+        self.wrapper = wrapper.iter().map(|word| (*word).to_owned()).collect();
     }
 
     /// Its section in a node's configuration.
@@ -99,8 +106,20 @@ impl Arbiter {
 
     /// Its command line.
     pub fn command(&self) -> Command {
+        let own = match self.kind {
+            Kind::Witness => program::twinblk().to_owned(),
+            Kind::Etcd => PathBuf::from("etcd"),
+        };
+        let mut words = self.wrapper.iter();
+        let mut command = match words.next() {
+            Some(program) => {
+                let mut command = Command::new(program);
+                command.args(words).arg(own);
+                command
+            }
+            None => Command::new(own),
+        };
         if self.kind == Kind::Witness {
-            let mut command = self.program(program::twinblk().as_os_str());
             let config = self.folder.join("twinblk.toml");
             command.arg("witness").arg("--config").arg(config);
             return command;
@@ -109,7 +128,6 @@ impl Arbiter {
             format!("http://{}", self.address),
             format!("http://{}", self.peers),
         );
-        let mut command = self.program("etcd".as_ref());
         command
             .arg("--data-dir")
             .arg(self.folder.join("data"))
@@ -144,16 +162,6 @@ impl Arbiter {
             Some(host) => host.inside(connect),
             None => connect(),
         }
-    }
-
-    /// A program where it runs.
-    fn program(&self, program: &OsStr) -> Command {
-        let Some([nsenter, net]) = self.host.as_ref().map(Host::wrapper) else {
-            return Command::new(program);
-        };
-        let mut command = Command::new(nsenter);
-        command.arg(net).arg(program);
-        command
     }
 
     /// Runs a second one beside it, which must end by itself.

@@ -88,7 +88,12 @@ impl Etcd {
                     self.first.store(index, Ordering::Relaxed);
                     return Ok(held);
                 }
-                Err(failure) => last = Failure::failed(format!("etcd at {endpoint}: {failure}")),
+                Err(failure) => {
+                    last = Failure {
+                        message: format!("etcd at {endpoint}: {failure}"),
+                        ..failure
+                    };
+                }
             }
         }
         Err(last)
@@ -172,7 +177,7 @@ fn understand(
     };
     let entry = Entry::decode(&found.value).and_then(|entry| entry.of(volume));
     entry.map(Some).map_err(|failure| {
-        Failure::failed(format!(
+        Failure::protects_data(format!(
             "the key {key} holds no configuration ({failure}): `twinblk arbiter reset NAME --force` on the \
              volume's primary replaces it"
         ))

@@ -10,7 +10,8 @@ use std::pin::Pin;
 /// what it really holds.
 pub(crate) trait Register: Send + Sync + fmt::Debug {
     /// Makes a change where it may be made, and tells what the register holds then. After a failure the change may
-    /// have been made or not, or may be made yet, unless something else is made before it.
+    /// have been made or not, or may be made yet, unless something else is made before it. A failure that protects
+    /// data says that the register answers, and holds what is no configuration.
     fn ask(&self, volume: VolumeId, change: Change) -> Asking<'_>;
 }
 

@@ -9,6 +9,7 @@ use crate::framing;
 use crate::link::{Local, greet};
 use format::types::{Configuration, VolumeId};
 use std::fmt;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio::net::TcpStream;
@@ -26,6 +27,8 @@ pub(crate) struct Witness {
     local: Local,
     addresses: Vec<String>,
     patience: Duration,
+    // The address that has answered last is tried first.
+    first: AtomicUsize,
     places: Semaphore,
     // Connections that wait for the next question.
     idle: Mutex<Vec<TcpStream>>,
@@ -55,6 +58,7 @@ impl Witness {
             local,
             addresses,
             patience,
+            first: AtomicUsize::new(0),
             places: Semaphore::new(CONNECTIONS_MAX),
             idle: Mutex::default(),
             rest: Mutex::new(Rest::none()),
@@ -68,6 +72,8 @@ impl Witness {
     ) -> Result<Option<Configuration>, Failure> {
         let asked = timeout(self.patience, self.try_to_ask(volume, change)).await;
         asked.map_err(|_| {
+            // Whatever made one silent has made the others so: the next question begins with a new one.
+            lock(&self.idle).clear();
             Failure::failed(format!(
                 "the witness on {} has not answered within {:?}",
                 self.addresses.join(" and "),
@@ -156,11 +162,15 @@ impl Witness {
         let until = lock(&self.rest).until;
         sleep_until(until).await;
         let mut last = Failure::failed("the witness has no address");
-        let share = self.patience / u32::try_from(self.addresses.len().max(1)).unwrap_or(u32::MAX);
-        for address in &self.addresses {
+        let count = self.addresses.len();
+        let share = self.patience / u32::try_from(count.max(1)).unwrap_or(u32::MAX);
+        let first = self.first.load(Ordering::Relaxed);
+        for index in (first..first + count).map(|index| index % count) {
+            let address = &self.addresses[index];
             let connected = timeout(share, connect_to(&self.local, address)).await;
             match connected.unwrap_or_else(|_| Err(Failure::failed("no answer"))) {
                 Ok(stream) => {
+                    self.first.store(index, Ordering::Relaxed);
                     *lock(&self.rest) = Rest::none();
                     return Ok(stream);
                 }

@@ -4,7 +4,7 @@ use crate::api::Outcome;
 use crate::arbiter::Change;
 use crate::control::{Request, Response};
 use crate::daemon::Daemon;
-use crate::failure::Failure;
+use crate::failure::{Failure, FailureKind};
 use crate::happenings::Incident;
 use crate::registry::Record;
 use crate::volumes::Hosted;
@@ -21,7 +21,6 @@ pub(crate) async fn reset(
     let record = &hosted.record;
     let name = &record.name;
     let own = hosted.status().await?.replica.configuration;
-    // What cannot be read can be replaced where the register itself says so, and so only a real one counts.
     let held = daemon.arbitration.ask(record.volume, Change::Read).await;
     let held_words = match &held {
         Ok(Some(held)) if *held == own => {
@@ -41,7 +40,10 @@ pub(crate) async fn reset(
         }
         Ok(Some(held)) => words(record, held),
         Ok(None) => "nothing".to_owned(),
-        Err(failure) => format!("what cannot be read ({failure})"),
+        Err(failure) if failure.kind == FailureKind::ProtectsData => {
+            format!("what is no configuration ({failure})")
+        }
+        Err(failure) => return Err(failure.clone()),
     };
     let unheard = refuse_if_behind(daemon, record, own.epoch).await?;
     if !force {

@@ -174,8 +174,8 @@ fn standing(standing: &str) -> Option<&'static str> {
     Some(match standing {
         "Unasked" => "the arbiter has not been asked: there was no reason to",
         "Unreachable" => {
-            "the arbiter does not answer: I/O goes on, changes of the configuration wait; \
-             `twinblk arbiter status` says why"
+            "the arbiter does not answer, and changes of the configuration wait: `twinblk arbiter status` \
+             says why"
         }
         "Empty" => {
             "the arbiter holds nothing of it: connect all replicas, or `twinblk arbiter reset`"

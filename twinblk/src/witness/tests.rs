@@ -11,9 +11,10 @@ use format::types::{Name, NodeId};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 use tempfile::TempDir;
-use tokio::io::AsyncWriteExt;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinHandle;
 
@@ -197,6 +198,58 @@ async fn silence_ends_a_question_in_time() {
     // A second address is asked within the same time.
     let client = host.client(&[address, host.address.to_string()]);
     assert_eq!(client.ask(volume(1), Change::Read).await, Ok(None));
+}
+
+/// Passes bytes on, but those of connections from before the last loss of power: nobody answers on them, nor
+/// ends them.
+async fn pass_on(listener: TcpListener, to: SocketAddr, losses: Arc<AtomicUsize>) {
+    while let Ok((mut near, _)) = listener.accept().await {
+        let losses = losses.clone();
+        tokio::spawn(async move {
+            let since = losses.load(Ordering::SeqCst);
+            let mut far = TcpStream::connect(to).await.expect("it listens");
+            let (mut from_near, mut from_far) = (vec![0; 4096], vec![0; 4096]);
+            loop {
+                let read = tokio::select! {
+                    read = near.read(&mut from_near) => (read.unwrap_or(0), true),
+                    read = far.read(&mut from_far) => (read.unwrap_or(0), false),
+                };
+                if losses.load(Ordering::SeqCst) != since {
+                    return std::future::pending().await;
+                }
+                let written = match read {
+                    (0, _) => return,
+                    (length, true) => far.write_all(&from_near[..length]).await,
+                    (length, false) => near.write_all(&from_far[..length]).await,
+                };
+                written.expect("both are open");
+            }
+        });
+    }
+}
+
+#[tokio::test]
+async fn one_silent_question_is_enough_to_connect_anew() {
+    let host = Host::start().await;
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let address = listener
+        .local_addr()
+        .expect("it has an address")
+        .to_string();
+    let losses = Arc::new(AtomicUsize::new(0));
+    tokio::spawn(pass_on(listener, host.address, losses.clone()));
+    let settings = ArbiterSettings::Witness {
+        addresses: vec![address],
+    };
+    let local = host.local(&host.key(), Duration::from_millis(600));
+    let client = crate::arbiter::open(&settings, &local).expect("it needs no files");
+    // Several at once, so that several connections are left idle.
+    let ask = |number| client.ask(volume(number), Change::Read);
+    let asked = tokio::join!(ask(1), ask(2), ask(3), ask(4));
+    assert_eq!(asked, (Ok(None), Ok(None), Ok(None), Ok(None)));
+    losses.fetch_add(1, Ordering::SeqCst);
+    assert!(ask(1).await.is_err(), "it is silent");
+    assert_eq!(ask(1).await, Ok(None));
 }
 
 #[tokio::test]

@@ -134,6 +134,44 @@ fn what_one_node_refuses_is_undone_on_the_other() {
 }
 
 #[test]
+fn a_node_that_has_missed_the_decision_asks_for_it() {
+    let mut cluster = Cluster::prepared(&["alpha", "beta"]);
+    let mut witness = Arbiter::new(Kind::Witness, cluster.folder(), &cluster.key());
+    witness.start();
+    cluster.start();
+    let address = &witness.words()[1];
+    let plant = |node: &Node, phase: &str| {
+        let text = format!(
+            r#"{{"change":"{}","arbiter":{{"kind":"witness","addresses":["{address}"]}},"mode":"automatic","phase":{phase}}}"#,
+            "7".repeat(32)
+        );
+        std::fs::write(node.state().join("arbiter.json"), text).expect("it is written");
+    };
+    let prepared = r#"{"prepared":{"coordinator":"beta"}}"#;
+    // Beta, on which it was typed, was killed before it had decided.
+    cluster.nodes.iter_mut().for_each(Node::kill);
+    plant(&cluster.nodes[0], prepared);
+    plant(&cluster.nodes[1], prepared);
+    cluster.start();
+    wait_for("alpha to hear that there is none", PATIENCE, || {
+        (!cluster.nodes[0].state().join("arbiter.json").exists()).then_some(())
+    });
+    for node in &cluster.nodes {
+        assert_eq!(arbiter_status(node)["kind"], "manual");
+    }
+    // And after it had decided, before it had told alpha.
+    cluster.nodes.iter_mut().for_each(Node::kill);
+    plant(&cluster.nodes[0], prepared);
+    plant(&cluster.nodes[1], r#""ready""#);
+    cluster.start();
+    wait_for("alpha to hear of it", PATIENCE, || {
+        (arbiter_status(&cluster.nodes[0])["kind"] == "witness").then_some(())
+    });
+    cluster.create("main", "64M");
+    wait_standing(&cluster.nodes[0], "Same");
+}
+
+#[test]
 fn a_register_that_was_lost_is_made_good_by_force_only() {
     let (mut cluster, mut arbiter) = Cluster::arbitrated_pair(Kind::Witness);
     cluster.create("main", "64M");

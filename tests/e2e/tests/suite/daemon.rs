@@ -1,5 +1,6 @@
 //! How the daemon starts, whom it trusts, and what it needs.
 
+use e2e::arbiter::{Arbiter, Kind};
 use e2e::checks::{assert_copies, event_names};
 use e2e::cluster::{Cluster, new_key};
 use e2e::journal::Journal;
@@ -131,6 +132,25 @@ fn everything_works_without_privileges() {
     let report = load.expect("it serves").wait();
     report.assert_clean();
     assert_copies(&cluster, "main", &report.journal);
+}
+
+#[test]
+fn a_witness_needs_no_privileges() {
+    let mut cluster = Cluster::prepared(&["alpha", "beta"]);
+    let mut witness = Arbiter::new(Kind::Witness, cluster.folder(), &cluster.key());
+    cluster.arbitrate(&witness, "automatic");
+    give_away(cluster.folder());
+    let wrapper = unprivileged();
+    let wrapper: Vec<&str> = wrapper.iter().map(String::as_str).collect();
+    witness.wrap(&wrapper);
+    witness.start();
+    for node in &mut cluster.nodes {
+        node.wrap(&wrapper);
+    }
+    cluster.start();
+    cluster.create("main", "64M");
+    cluster.nodes[0].kill();
+    cluster.nodes[1].open("main");
 }
 
 #[test]

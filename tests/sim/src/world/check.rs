@@ -72,6 +72,10 @@ impl World {
             if self.hosts[member].dark_at >= pending.order {
                 continue;
             }
+            // By force it may have gone on elsewhere, which an answer under way does not tell.
+            if self.lineage_of(member) != self.lineage_of(host) {
+                continue;
+            }
             let missing = self.not_done(member, pending);
             if let Some(number) = missing {
                 let holds = self.hosts[member].disk.get(number);

@@ -1,10 +1,13 @@
 use crate::arbiter::testing::{configuration, has_one_winner_an_epoch, keeps_its_promises, volume};
 use crate::arbiter::{Change, Entry, Register, open};
 use crate::config::{ArbiterSettings, EtcdSettings, PREFIX};
+use crate::failure::FailureKind;
 use crate::key::ClusterKey;
 use crate::link::Local;
 use format::types::{Name, NodeId};
+use rcgen::{BasicConstraints, CertificateParams, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair};
 use std::net::TcpListener;
+use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -16,10 +19,16 @@ struct Server {
     port: u16,
     peers: u16,
     process: Child,
+    certificates: Option<Certificates>,
 }
 
 impl Server {
     async fn start() -> Server {
+        Server::start_with(None).await
+    }
+
+    /// With certificates, it wants to see one of whoever asks.
+    async fn start_with(certificates: Option<Certificates>) -> Server {
         let folder = tempfile::tempdir().expect("a folder");
         // Nobody else listens on them for as long as it takes to start.
         let free = || TcpListener::bind("127.0.0.1:0").expect("a port");
@@ -27,23 +36,38 @@ impl Server {
         let port = |listener: &TcpListener| listener.local_addr().expect("an address").port();
         let (port, peers) = (port(&client), port(&peer));
         drop((client, peer));
-        let process = launch(&folder, port, peers);
+        let process = launch(&folder, port, peers, certificates.as_ref());
         let server = Server {
             folder,
             port,
             peers,
             process,
+            certificates,
         };
         server.until_it_answers().await;
         server
     }
 
     fn endpoint(&self) -> String {
-        format!("http://127.0.0.1:{}", self.port)
+        let scheme = scheme(self.certificates.as_ref());
+        format!("{scheme}://127.0.0.1:{}", self.port)
+    }
+
+    fn settings(&self) -> EtcdSettings {
+        let settings = settings(&[self.endpoint()]);
+        match &self.certificates {
+            None => settings,
+            Some(certificates) => EtcdSettings {
+                ca_file: Some(certificates.authority.clone()),
+                cert_file: Some(certificates.client.clone()),
+                key_file: Some(certificates.client_key.clone()),
+                ..settings
+            },
+        }
     }
 
     async fn until_it_answers(&self) {
-        let client = client(&[self.endpoint()]);
+        let client = client_of(self.settings());
         let begin = Instant::now();
         while let Err(failure) = client.ask(volume(255), Change::Read).await {
             assert!(begin.elapsed() < Duration::from_secs(30), "{failure}");
@@ -58,7 +82,8 @@ impl Server {
     }
 
     async fn restart(&mut self) {
-        self.process = launch(&self.folder, self.port, self.peers);
+        let certificates = self.certificates.as_ref();
+        self.process = launch(&self.folder, self.port, self.peers, certificates);
         self.until_it_answers().await;
     }
 
@@ -77,13 +102,73 @@ impl Drop for Server {
     }
 }
 
-fn launch(folder: &TempDir, port: u16, peers: u16) -> Child {
+fn scheme(certificates: Option<&Certificates>) -> &'static str {
+    certificates.map_or("http", |_| "https")
+}
+
+/// An authority, and what it has signed for etcd and for a node.
+struct Certificates {
+    folder: TempDir,
+    authority: PathBuf,
+    server: PathBuf,
+    server_key: PathBuf,
+    client: PathBuf,
+    client_key: PathBuf,
+}
+
+impl Certificates {
+    fn new() -> Certificates {
+        let folder = tempfile::tempdir().expect("a folder");
+        let write = |name: &str, text: String| {
+            let path = folder.path().join(name);
+            std::fs::write(&path, text).expect("it is written");
+            path
+        };
+        let mut params = CertificateParams::default();
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        let key = KeyPair::generate().expect("a key");
+        let root = params.self_signed(&key).expect("a certificate");
+        let issuer = Issuer::new(params, key);
+        let signed = |host: &str| {
+            let mut params = CertificateParams::new([host.to_owned()]).expect("a name");
+            params.extended_key_usages = vec![
+                ExtendedKeyUsagePurpose::ServerAuth,
+                ExtendedKeyUsagePurpose::ClientAuth,
+            ];
+            let key = KeyPair::generate().expect("a key");
+            let certificate = params.signed_by(&key, &issuer).expect("it is signed");
+            (certificate.pem(), key.serialize_pem())
+        };
+        let (server, client) = (signed("127.0.0.1"), signed("alpha"));
+        Certificates {
+            authority: write("ca.pem", root.pem()),
+            server: write("server.pem", server.0),
+            server_key: write("server-key.pem", server.1),
+            client: write("client.pem", client.0),
+            client_key: write("client-key.pem", client.1),
+            folder,
+        }
+    }
+}
+
+fn launch(folder: &TempDir, port: u16, peers: u16, certificates: Option<&Certificates>) -> Child {
     let (client, peer) = (
-        format!("http://127.0.0.1:{port}"),
+        format!("{}://127.0.0.1:{port}", scheme(certificates)),
         format!("http://127.0.0.1:{peers}"),
     );
     let log = std::fs::File::create(folder.path().join("log")).expect("a log");
-    Command::new("etcd")
+    let mut command = Command::new("etcd");
+    if let Some(certificates) = certificates {
+        command
+            .arg("--client-cert-auth")
+            .arg("--trusted-ca-file")
+            .arg(&certificates.authority)
+            .arg("--cert-file")
+            .arg(&certificates.server)
+            .arg("--key-file")
+            .arg(&certificates.server_key);
+    }
+    command
         .arg("--data-dir")
         .arg(folder.path().join("data"))
         .args(["--listen-client-urls", &client])
@@ -176,6 +261,7 @@ async fn garbage_under_the_key_is_neither_a_configuration_nor_nothing() {
             let refused = client.ask(volume(1), change).await;
             let refused = refused.expect_err("it is garbage");
             assert!(refused.message.contains("no configuration"), "{refused}");
+            assert_eq!(refused.kind, FailureKind::ProtectsData);
             assert_eq!(refused.message.lines().count(), 1, "{refused}");
         }
         let replaced = client.ask(volume(1), Change::Replace(one)).await;
@@ -247,6 +333,43 @@ async fn a_user_without_password_is_refused() {
     assert_eq!(root.ask(volume(1), Change::Read).await, Ok(None));
     let seeded = root.ask(volume(1), Change::Seed(configuration(1, 1))).await;
     assert_eq!(seeded, Ok(Some(configuration(1, 1))));
+}
+
+#[tokio::test]
+async fn etcd_and_node_show_each_other_certificates() {
+    let server = Server::start_with(Some(Certificates::new())).await;
+    keeps_its_promises(&*client_of(server.settings())).await;
+    // Another authority's etcd is not believed, and nobody without a certificate is let in.
+    let stranger = Certificates::new();
+    let wrong = EtcdSettings {
+        ca_file: Some(stranger.authority.clone()),
+        ..server.settings()
+    };
+    let refused = client_of(wrong).ask(volume(1), Change::Read).await;
+    let refused = refused.expect_err("it is not of this authority");
+    assert!(refused.message.contains("TLS"), "{refused}");
+    let nobody = EtcdSettings {
+        cert_file: None,
+        key_file: None,
+        ..server.settings()
+    };
+    assert!(
+        client_of(nobody)
+            .ask(volume(1), Change::Read)
+            .await
+            .is_err()
+    );
+    // Files that do not fit are refused before anything is asked.
+    let missing = EtcdSettings {
+        ca_file: Some(stranger.folder.path().join("none.pem")),
+        ..server.settings()
+    };
+    assert!(super::Etcd::new(&missing, Duration::from_secs(1)).is_err());
+    let mixed = EtcdSettings {
+        key_file: Some(stranger.client_key.clone()),
+        ..server.settings()
+    };
+    assert!(super::Etcd::new(&mixed, Duration::from_secs(1)).is_err());
 }
 
 fn base64_of(text: &str) -> String {

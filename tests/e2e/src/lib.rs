@@ -25,6 +25,7 @@ pub mod ports;
 pub mod program;
 pub mod random;
 pub mod roving;
+pub mod scene;
 pub mod stamp;
 pub mod timeline;
 pub mod verdict;

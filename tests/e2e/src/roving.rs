@@ -130,6 +130,25 @@ impl Roving {
         self.shared.answered[node].load(Ordering::Relaxed)
     }
 
+    /// Requests that have been answered so far.
+    pub fn answered(&self) -> u64 {
+        (0..self.shared.answered.len())
+            .map(|node| self.answered_by(node))
+            .sum()
+    }
+
+    /// Waits until so many more requests were answered, by whichever node.
+    ///
+    /// # Panics
+    /// If they are not in time.
+    pub fn wait_for_any_answers(&self, more: u64) {
+        let begin = self.answered();
+        let what = format!("{more} answers, after {begin}");
+        crate::wait_for(&what, PATIENCE, || {
+            (self.answered() >= begin + more).then_some(())
+        });
+    }
+
     /// Waits until a node has answered so many more requests.
     ///
     /// # Panics

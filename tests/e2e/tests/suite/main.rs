@@ -12,6 +12,8 @@ mod foreign;
 mod full_disk;
 mod hosts;
 mod metadata;
+mod quorum;
 mod split_brain;
+mod takeover;
 mod teardown;
 mod volumes;

@@ -169,6 +169,13 @@ impl Arbiter {
         program::run(self.command(), PATIENCE)
     }
 
+    /// Sends it a signal.
+    pub fn signal(&self, signal: rustix::process::Signal) {
+        if let Some(process) = &self.process {
+            process.signal(signal);
+        }
+    }
+
     /// SIGKILL.
     pub fn kill(&mut self) {
         if let Some(process) = self.process.take() {

@@ -13,6 +13,7 @@ use std::time::{Duration, SystemTime};
 
 /// The volume that all of it is about.
 pub const VOLUME: &str = "main";
+const DAY_MS: u128 = 86_400_000;
 
 /// Nodes and arbiter, running. The fields are dropped in this order.
 pub struct Scene {
@@ -112,6 +113,19 @@ impl Scene {
         }
     }
 
+    /// Who became primary since a moment, the one that was it then included, in order.
+    pub fn reigns(&self, first: usize, moment: Moment) -> Vec<(usize, Stamp)> {
+        let mut reigns = vec![(first, moment.stamp)];
+        for (number, node) in self.cluster.nodes.iter().enumerate() {
+            for after in events_after(node, "promoted", moment) {
+                let after = u64::try_from(after.as_nanos()).unwrap_or(u64::MAX);
+                reigns.push((number, Stamp(moment.stamp.0.saturating_add(after))));
+            }
+        }
+        reigns.sort_by_key(|(_, begin)| *begin);
+        reigns
+    }
+
     /// Parts the arbiter from all nodes.
     pub fn lose_arbiter(&self) {
         let arbiter = self.cluster.nodes.len();
@@ -119,11 +133,11 @@ impl Scene {
     }
 }
 
-/// How long after a moment a node had its first event of this name since.
+/// How long after a moment a node had each of its events of this name, where it had any since.
 ///
 /// # Panics
 /// If an event has no time.
-pub fn event_after(node: &Node, name: &str, moment: Moment) -> Option<Duration> {
+pub fn events_after(node: &Node, name: &str, moment: Moment) -> Vec<Duration> {
     let since = moment.wall.duration_since(SystemTime::UNIX_EPOCH);
     let begin_ms = since.expect("it is later than 1970").as_millis();
     let of_day = |text: &str| {
@@ -135,13 +149,12 @@ pub fn event_after(node: &Node, name: &str, moment: Moment) -> Option<Duration> 
     let named = events.iter().filter(|event| event["name"] == name);
     let times = named.map(|event| {
         let at = event["at"].as_str().and_then(of_day);
-        let day_ms = 86_400_000;
-        // Before it is most of a day after it.
-        (at.expect("RFC 3339") + day_ms - begin_ms % day_ms) % day_ms
+        // What was before it seems to be most of a day after it.
+        (at.expect("RFC 3339") + DAY_MS - begin_ms % DAY_MS) % DAY_MS
     });
-    let half_day = 43_200_000;
-    let first = times.filter(|after| *after < half_day).min()?;
-    u64::try_from(first).ok().map(Duration::from_millis)
+    let since = times.filter(|after| *after < DAY_MS / 2);
+    let milliseconds = since.map(|after| u64::try_from(after).unwrap_or(u64::MAX));
+    milliseconds.map(Duration::from_millis).collect()
 }
 
 /// What the failovers of one test took, in the parts that they have.
@@ -159,7 +172,7 @@ impl Timings {
     /// If the node has no event of it.
     pub fn add(&mut self, node: &Node, moment: Moment, first: Stamp) {
         let event = |name| {
-            let after = event_after(node, name, moment);
+            let after = events_after(node, name, moment).into_iter().min();
             after.unwrap_or_else(|| panic!("{} has no {name}:\n{}", node.name(), node.log()))
         };
         let (detected, promoted) = (event("failover-started"), event("promoted"));

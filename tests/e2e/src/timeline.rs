@@ -114,6 +114,27 @@ pub fn handovers(answers: &[Answer]) -> Result<Vec<Handover>, Overlap> {
     Ok(found)
 }
 
+/// The answers with the number of the reign that each belongs to instead of its node, for nodes that serve more than
+/// once: the latest reign of its node that had begun. Beginnings are known to within `slack`; a node's reigns are
+/// further apart, since somebody else's is between them.
+///
+/// # Panics
+/// If a node answered that never reigned.
+pub fn by_reign(answers: &[Answer], reigns: &[(usize, Stamp)], slack: Duration) -> Vec<Answer> {
+    let slack = u64::try_from(slack.as_nanos()).unwrap_or(u64::MAX);
+    let numbered = answers.iter().map(|answer| {
+        let began = |(node, begin): &(usize, Stamp)| {
+            *node == answer.node && begin.0.saturating_sub(slack) <= answer.by.0
+        };
+        let reign = reigns.iter().rposition(began);
+        Answer {
+            node: reign.unwrap_or_else(|| panic!("never a primary: {answer:?}")),
+            ..*answer
+        }
+    });
+    numbered.collect()
+}
+
 /// The middle one, and the greatest, of some times.
 pub fn median_and_max(times: &[Duration]) -> (Duration, Duration) {
     let mut sorted = times.to_vec();

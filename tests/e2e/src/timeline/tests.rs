@@ -1,4 +1,4 @@
-use super::{Answer, Handover, Overlap, Stamp, handovers, median_and_max};
+use super::{Answer, Handover, Overlap, Stamp, by_reign, handovers, median_and_max};
 use std::time::Duration;
 
 /// An answer of a node that arrived between two instants.
@@ -60,6 +60,20 @@ fn an_answer_that_surely_came_after_the_next_primary_s_is_an_overlap() {
 fn an_answer_that_was_read_late_is_none() {
     let answers = [answer(0, 30, 70), answer(1, 40, 50)];
     assert!(handovers(&answers).is_ok_and(|found| found.len() == 1));
+}
+
+#[test]
+fn a_node_may_serve_again() {
+    let reigns = [(0, Stamp(0)), (1, Stamp(200)), (0, Stamp(400))];
+    let answers = [answer(0, 10, 20), answer(1, 195, 199), answer(0, 390, 395)];
+    let numbered = by_reign(&answers, &reigns, Duration::from_nanos(20));
+    let numbers: Vec<usize> = numbered.iter().map(|answer| answer.node).collect();
+    assert_eq!(numbers, [0, 1, 2]);
+    assert!(handovers(&numbered).is_ok_and(|found| found.len() == 2));
+    let late = [&answers[..], &[answer(0, 300, 310)]].concat();
+    let numbered = by_reign(&late, &reigns, Duration::from_nanos(20));
+    let overlap = handovers(&numbered).map_err(|overlap| (overlap.late.node, overlap.early.node));
+    assert_eq!(overlap, Err((0, 1)));
 }
 
 #[test]

@@ -8,6 +8,7 @@ mod daemon;
 mod devices;
 mod failback;
 mod failover;
+mod flapping;
 mod foreign;
 mod full_disk;
 mod hosts;

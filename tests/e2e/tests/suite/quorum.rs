@@ -9,6 +9,7 @@ use e2e::rounds;
 use e2e::scene::{Fault, Scene, VOLUME};
 use e2e::timeline::median_and_max;
 use e2e::verdict::differing_blocks;
+use rustix::process::Signal;
 use std::time::Duration;
 
 /// 64 MiB.
@@ -18,6 +19,8 @@ const WATCHED: Duration = Duration::from_secs(4);
 /// Throughput is measured in windows of this length.
 const WINDOW: Duration = Duration::from_millis(1_000);
 const BLACKOUT_MEDIAN_MAX: Duration = Duration::from_millis(250);
+/// And shorter than the other's patience.
+const LONGER_THAN_THE_LEASE: Duration = Duration::from_millis(2_400);
 const PAIR: [&str; 2] = ["alpha", "beta"];
 
 fn is_long() -> bool {
@@ -143,6 +146,34 @@ fn without_arbiter_nobody_takes_over_until_it_is_back() {
         assert_holds(&mut client, &journal).settle(&mut journal);
         scene.repair(Fault::Kill, primary);
         scene.cluster.nodes[survivor].wait_state(VOLUME, "Protected");
+        assert_copies(&scene.cluster, VOLUME, &journal);
+    }
+}
+
+/// The primary has stood still for longer than its lease and wants to drop the other, which is back before the
+/// arbiter has answered: whether it is dropped or not, it has its place in the end.
+#[test]
+fn a_member_that_is_back_before_the_arbiter_answers_is_there_in_the_end() {
+    let Some(mut scene) = Scene::set(Kind::Witness, &PAIR) else {
+        return;
+    };
+    scene.cluster.create(VOLUME, "64M");
+    let mut journal = Journal::new(1, BLOCKS);
+    for round in 0..rounds(2, 30) {
+        let load = scene.load(0, journal, &plan(round as u64));
+        load.wait_for_answers(0, 500);
+        scene.inflict(Fault::Stop, 0);
+        std::thread::sleep(LONGER_THAN_THE_LEASE);
+        scene.arbiter.signal(Signal::STOP);
+        scene.repair(Fault::Stop, 0);
+        std::thread::sleep(WINDOW / 4);
+        scene.arbiter.signal(Signal::CONT);
+        load.wait_for_answers(0, 500);
+        scene.cluster.nodes[0].wait_state(VOLUME, "Protected");
+        let trace = load.stop();
+        assert_eq!(trace.assert_one_at_a_time(), []);
+        journal = trace.journal;
+        assert_holds(&mut scene.cluster.nodes[0].open(VOLUME), &journal).settle(&mut journal);
         assert_copies(&scene.cluster, VOLUME, &journal);
     }
 }

@@ -171,25 +171,31 @@ fn sentence(record: &Record, notice: &Notice) -> String {
             let peer = node(*peer);
             format!("a read error was served by {peer} and the blocks rewritten")
         }
-        Notice::Waiting { peer } => {
-            format!(
-                "waiting for {} to confirm that this node may serve",
-                node(*peer)
-            )
-        }
         Notice::Suspect(true) => "acknowledged writes may be missing since a power cut".to_owned(),
         Notice::Suspect(false) => "what a power cut may have taken is back".to_owned(),
-        Notice::ServesFlushed
+        Notice::Waiting { .. }
+        | Notice::SlowPeer { .. }
+        | Notice::ServesFlushed
         | Notice::Frozen
         | Notice::Thawed
         | Notice::Arbiter(_)
-        | Notice::FailoverStarted { .. } => of_quorum(notice),
+        | Notice::FailoverStarted { .. } => of_quorum(record, notice),
         Notice::Metadata(text) => text.clone(),
     }
 }
 
-fn of_quorum(notice: &Notice) -> String {
+fn of_quorum(record: &Record, notice: &Notice) -> String {
     match notice {
+        Notice::Waiting { peer } => {
+            format!(
+                "waiting for {} to confirm that this node may serve",
+                record.node_name(*peer)
+            )
+        }
+        Notice::SlowPeer { peer } => {
+            let peer = record.node_name(*peer);
+            format!("{peer} answers, but too slowly: it is dropped")
+        }
         Notice::Frozen => {
             "requests are held: a member does not answer, and no arbiter has dropped it".to_owned()
         }

@@ -181,6 +181,11 @@ impl Node {
                 self.send(peer, Frame::Configuration(next), None);
             }
         }
+        for dropped in before.in_sync.difference(next.in_sync).iter() {
+            if dropped != self.slot {
+                self.disconnect(dropped, "it has left the in-sync set", true);
+            }
+        }
         match cause {
             Cause::Drop => self.hand_over_if_useless(),
             Cause::Admit(peer) => self.admitted(peer),
@@ -204,6 +209,7 @@ impl Node {
             self.log.begin_reign();
         }
         self.doomed = self.doomed.intersection(next.in_sync);
+        self.slow = self.slow.intersection(self.doomed);
         for slot in next
             .in_sync
             .difference(before.in_sync)

@@ -384,7 +384,9 @@ impl Node {
         }
         if self.has_arbiter() {
             // What has not been proposed is off, now that it answers; and its lease is asked for.
-            self.doomed = self.doomed.without(peer);
+            if !self.slow.contains(peer) {
+                self.doomed = self.doomed.without(peer);
+            }
             self.ping(peer);
         }
         if self.is_primary() && self.configuration.in_sync.contains(peer) {

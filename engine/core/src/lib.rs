@@ -44,6 +44,7 @@ mod role;
 pub mod sequence;
 mod session;
 mod settings;
+mod slow;
 pub mod status;
 mod stop;
 pub mod time;

@@ -349,6 +349,7 @@ impl Node {
         }
         self.role = Role::Secondary;
         self.doomed = NodeSet::EMPTY;
+        self.slow = NodeSet::EMPTY;
         self.abandon_requests(error);
         self.barrier.active = None;
         self.out.push(Effect::DropClients);

@@ -64,6 +64,8 @@ pub struct Node {
     pub(crate) change: Change,
     /// Members to be dropped once the change under way has ended.
     pub(crate) doomed: NodeSet,
+    /// Those of them that are to go although they answer.
+    pub(crate) slow: NodeSet,
     /// Resync targets whose leg writes wait for already.
     pub(crate) joining: NodeSet,
     pub(crate) operations: Operations,
@@ -276,6 +278,7 @@ impl Node {
             .chain(self.io_deadline())
             .chain(self.stop_deadline())
             .chain(self.lease_deadline())
+            .chain(self.slow_deadline())
             .chain(self.arbitration_deadline())
             .min()
     }
@@ -284,6 +287,7 @@ impl Node {
         for slot in self.others.iter() {
             self.peer_tick(slot);
         }
+        self.drop_slow_members();
         if self.now >= self.next_check {
             self.next_check = self.now + CHECK_INTERVAL_NANOS;
             self.check_hung_io();

@@ -91,6 +91,11 @@ pub enum Notice {
         /// For how long it has heard nothing of the primary.
         quiet: Nanos,
     },
+    /// A member answers, but too slowly: it is dropped.
+    SlowPeer {
+        /// Which.
+        peer: Slot,
+    },
     /// A power cut may have taken acknowledged writes, and nobody who has them has come for long: what was flushed
     /// is served, as a local disk would.
     ServesFlushed,
@@ -124,6 +129,7 @@ impl Notice {
             Notice::Arbiter(_) => ("arbiter", 208),
             Notice::FailoverStarted { .. } => ("failover-started", 209),
             Notice::ServesFlushed => ("serves-flushed", 210),
+            Notice::SlowPeer { .. } => ("slow-peer", 211),
             Notice::Disk { .. } => ("disk", 300),
             Notice::ReadRepaired { .. } => ("read-repaired", 301),
             Notice::Metadata(_) => ("metadata", 302),

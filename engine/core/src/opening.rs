@@ -57,6 +57,7 @@ impl Node {
             role: Role::Opening,
             change: Change::None,
             doomed: NodeSet::EMPTY,
+            slow: NodeSet::EMPTY,
             joining: NodeSet::EMPTY,
             operations: Operations::default(),
             inflight: Inflight::new(),

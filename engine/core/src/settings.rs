@@ -21,6 +21,8 @@ pub struct Settings {
     pub suspect_promotes_after: Option<Nanos>,
     /// How long members wait for a primary that has stopped as planned before they take over.
     pub restart_hold: Nanos,
+    /// A member that has had a write or a flush for longer than this is dropped; `None` for never.
+    pub slow_peer: Option<Nanos>,
     /// How long requests are held without a quorum before clients are sent away; `None` for as long as it takes.
     pub freeze_max: Option<Nanos>,
 }
@@ -35,6 +37,7 @@ impl Default for Settings {
             failover: Failover::Manual,
             suspect_promotes_after: Some(60_000_000_000),
             restart_hold: 30_000_000_000,
+            slow_peer: None,
             freeze_max: None,
         }
     }

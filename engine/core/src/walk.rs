@@ -116,7 +116,9 @@ impl Node {
 
     /// Whether the peer is connected and has said that it is suspect.
     pub(crate) fn heard_suspect(&self, peer: Slot) -> bool {
+        // Once it is equal it has what it may have lost.
         let session = self.peer(peer).up();
+        let session = session.filter(|session| session.relation != Relation::Mirror);
         let heard = session.and_then(|session| session.heard.as_ref());
         heard.is_some_and(|heard| heard.suspect)
     }

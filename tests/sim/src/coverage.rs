@@ -132,6 +132,7 @@ const NOTICES: &[&str] = &[
     "arbiter",
     "failover-started",
     "serves-flushed",
+    "slow-peer",
     "split-brain",
     "disk",
     "read-repaired",

@@ -60,6 +60,9 @@ impl Plan {
                 ping_interval: peer_timeout / rng.between(4, 8),
                 failover,
                 suspect_promotes_after: rng.permille(800).then_some(4 * peer_timeout),
+                slow_peer: rng
+                    .permille(200)
+                    .then(|| rng.between(40, 200) * MILLISECOND),
                 restart_hold: 2 * peer_timeout,
                 io_timeout: rng.between(600, 2000) * MILLISECOND,
                 ..Settings::default()

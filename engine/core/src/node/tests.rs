@@ -2,6 +2,7 @@
 
 mod guards;
 mod quorum;
+mod register;
 mod world;
 
 use self::world::{SIZE, World, slot};

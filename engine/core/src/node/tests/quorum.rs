@@ -260,3 +260,24 @@ fn one_that_asks_no_arbiter_has_nothing_to_say_to_one_that_does() {
     assert_eq!(world.arbiter.held, Some(configuration));
     assert_eq!(world.node(1).superblock.disk_state, DiskState::UpToDate);
 }
+
+#[test]
+fn a_member_that_answers_too_slowly_is_dropped_and_comes_back() {
+    let settings = Settings {
+        slow_peer: Some(500_000_000),
+        ..automatic()
+    };
+    let mut world = World::with(2, settings);
+    world.settle();
+    world.unacknowledged = true;
+    let write = world.write(0, 1, 1, 1);
+    world.pass(400_000_000);
+    assert_eq!(world.replied(0, write), None, "it may still answer");
+    world.pass(400_000_000);
+    assert_eq!(world.replied(0, write), Some(Ok(())));
+    let slow = Notice::SlowPeer { peer: slot(1) };
+    assert!(world.machines[0].notices.contains(&slow));
+    world.unacknowledged = false;
+    world.settle();
+    world.assert_protected();
+}

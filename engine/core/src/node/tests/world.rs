@@ -1,7 +1,7 @@
 //! A world in miniature: perfect disks and links, one event at a time, for scenarios that can be read at
 //! a glance. What goes wrong in the real world is the simulator's business.
 
-use crate::arbiter::{Question, Register};
+use super::register::Arbiter;
 use crate::command::{Answer, Command, Refusal};
 use crate::event::{
     Buffer, DiskError, Effect, Effects, Event, Kind, Request, RequestError, SessionId, Token,
@@ -47,18 +47,9 @@ pub(super) struct World {
     boots: u8,
     pub(super) chunk_data: usize,
     settings: Settings,
+    /// Acknowledgements do not arrive.
+    pub(super) unacknowledged: bool,
     pub(super) arbiter: Arbiter,
-}
-
-/// The register, and who reaches it.
-#[derive(Default)]
-pub(super) struct Arbiter {
-    pub(super) held: Option<Configuration>,
-    pub(super) away: bool,
-    /// It hears no proposals.
-    pub(super) deaf: bool,
-    pub(super) cut_off: Option<usize>,
-    pub(super) asked: Vec<(usize, Question)>,
 }
 
 pub(super) fn slot(index: usize) -> Slot {
@@ -138,6 +129,7 @@ impl World {
             boots: 1,
             chunk_data: 0,
             settings,
+            unacknowledged: false,
             arbiter: Arbiter::default(),
         };
         (0..count).for_each(|index| world.start(index));
@@ -343,7 +335,11 @@ impl World {
                 machine.replies.insert(token.request, reply);
             }
             Effect::DropClients => {}
-            Effect::AskArbiter(question) => self.ask(index, question),
+            Effect::AskArbiter(question) => {
+                let answer = self.arbiter.answers(index, question);
+                let answered = Event::ArbiterAnswered(answer);
+                self.machines[index].events.push_back(answered);
+            }
             Effect::Notice(notice) => machine.notices.push(notice),
             Effect::Answer { id, result } => drop(machine.answers.insert(id, result)),
             Effect::Hash { io, buffer, blocks } => {
@@ -377,7 +373,8 @@ impl World {
         payload: Option<crate::event::Payload>,
     ) {
         let pair = (index.min(peer.index()), index.max(peer.index()));
-        if self.linked.get(&pair) != Some(&session) {
+        let lost = self.unacknowledged && matches!(frame, Frame::Acks(_));
+        if lost || self.linked.get(&pair) != Some(&session) {
             return;
         }
         let payload = payload.map(|payload| {
@@ -396,30 +393,6 @@ impl World {
             payload,
         };
         self.machines[peer.index()].events.push_back(event);
-    }
-
-    fn ask(&mut self, index: usize, question: Question) {
-        let Arbiter {
-            held,
-            away,
-            deaf,
-            cut_off,
-            asked,
-        } = &mut self.arbiter;
-        asked.push((index, question));
-        let proposes = matches!(question, Question::Propose(_));
-        let reached = !*away && *cut_off != Some(index) && !(*deaf && proposes);
-        let answer = match (question, *held) {
-            _ if !reached => Register::Unreachable,
-            (Question::Seed(first), None) => Register::Holds(*held.insert(first)),
-            (_, None) => Register::Empty,
-            (Question::Propose(next), Some(now)) if now.epoch + 1 == next.epoch => {
-                Register::Holds(*held.insert(next))
-            }
-            (_, Some(now)) => Register::Holds(now),
-        };
-        let answered = Event::ArbiterAnswered(answer);
-        self.machines[index].events.push_back(answered);
     }
 
     /// A client of a machine asks for something; the answer will be under the number that comes back.

@@ -167,16 +167,26 @@ impl Cluster {
     }
 
     /// Names an arbiter, and when to fail over, in every node's configuration.
-    ///
-    /// # Panics
-    /// If a configuration cannot be written.
     pub fn arbitrate(&self, arbiter: &Arbiter, mode: &str) {
+        self.failover_with(&format!("mode = \"{mode}\"\n"));
+        self.append(&arbiter.section());
+    }
+
+    /// Appends a section to every node's configuration.
+    pub fn append(&self, section: &str) {
+        self.configure(|text| format!("{text}\n{section}"));
+    }
+
+    /// Adds lines to the failover section of every node's configuration.
+    pub fn failover_with(&self, lines: &str) {
+        self.configure(|text| text.replace("[failover]\n", &format!("[failover]\n{lines}")));
+    }
+
+    fn configure(&self, change: impl Fn(String) -> String) {
         for node in &self.nodes {
             let file = node.folder().join("twinblk.toml");
             let text = std::fs::read_to_string(&file).expect("a node's configuration");
-            let text = text.replace("[failover]\n", &format!("[failover]\nmode = \"{mode}\"\n"));
-            let text = format!("{text}\n{}", arbiter.section());
-            std::fs::write(&file, text).expect("a node's configuration");
+            std::fs::write(&file, change(text)).expect("a node's configuration");
         }
     }
 

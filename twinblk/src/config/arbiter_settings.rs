@@ -1,5 +1,6 @@
 //! Which arbiter there is: from the configuration file, or from `twinblk arbiter set`.
 
+use super::values::Address;
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
 
@@ -52,7 +53,9 @@ impl ArbiterSettings {
         match self {
             ArbiterSettings::Witness { addresses } => match addresses.len() {
                 0 => Some("the witness has no address: write address = \"HOST:7789\"".to_owned()),
-                1..=ADDRESSES_MAX => None,
+                1..=ADDRESSES_MAX => addresses
+                    .iter()
+                    .find_map(|address| Address::try_from(address.clone()).err()),
                 _ => Some(format!("a witness has at most {ADDRESSES_MAX} addresses")),
             },
             ArbiterSettings::Etcd(etcd) => etcd.invalid(),
@@ -120,5 +123,78 @@ impl EtcdSettings {
         .into_iter()
         .flatten()
         .all(|file| file.is_absolute())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{ArbiterSettings, EtcdSettings, PREFIX};
+
+    fn etcd(change: impl FnOnce(&mut EtcdSettings)) -> Option<String> {
+        let mut settings = EtcdSettings {
+            endpoints: vec!["http://h:2379".to_owned()],
+            prefix: PREFIX.to_owned(),
+            ca_file: None,
+            cert_file: None,
+            key_file: None,
+            user: None,
+            password_file: None,
+        };
+        change(&mut settings);
+        ArbiterSettings::Etcd(settings).invalid()
+    }
+
+    fn witness(addresses: &[&str]) -> Option<String> {
+        let addresses = addresses.iter().map(|text| (*text).to_owned()).collect();
+        ArbiterSettings::Witness { addresses }.invalid()
+    }
+
+    #[test]
+    fn good_settings_are_taken() {
+        assert_eq!(etcd(|_| {}), None);
+        let secure = etcd(|settings| {
+            settings.endpoints = vec!["https://[fe80::1]:2379".to_owned()];
+            settings.ca_file = Some("/etc/ca.pem".into());
+        });
+        assert_eq!(secure, None);
+        assert_eq!(witness(&["h:7789", "[fe80::1]:7789"]), None);
+    }
+
+    #[test]
+    fn what_cannot_be_meant_is_refused_with_a_remedy() {
+        let refused = [
+            (witness(&[]), "HOST:7789"),
+            (witness(&["h"]), "HOST:PORT"),
+            (witness(&["h:1"; 9]), "at most 8"),
+            (etcd(|settings| settings.endpoints.clear()), "endpoints"),
+            (
+                etcd(|settings| settings.endpoints = vec!["h:2379".to_owned()]),
+                "http://",
+            ),
+            (
+                etcd(|settings| settings.endpoints = vec!["https://h".to_owned()]),
+                "ca_file",
+            ),
+            (
+                etcd(|settings| settings.prefix = "x".to_owned()),
+                "begins with /",
+            ),
+            (
+                etcd(|settings| settings.ca_file = Some("ca.pem".into())),
+                "from / on",
+            ),
+            (
+                etcd(|settings| settings.cert_file = Some("/c.pem".into())),
+                "belong together",
+            ),
+            (
+                etcd(|settings| settings.user = Some("root".to_owned())),
+                "belong together",
+            ),
+        ];
+        for (refused, words) in refused {
+            let refused = refused.expect(words);
+            assert!(refused.contains(words), "{refused}");
+        }
     }
 }

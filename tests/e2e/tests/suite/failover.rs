@@ -5,13 +5,15 @@ use e2e::checks::{assert_copies, assert_holds};
 use e2e::cluster::Cluster;
 use e2e::journal::Journal;
 use e2e::load::{Load, Plan};
-use e2e::rounds;
+use e2e::{PATIENCE, rounds};
 use std::time::{Duration, Instant};
 
 /// 64 MiB.
 const BLOCKS: u64 = 16 << 10;
 /// From the primary's death to the first write on the survivor, with the default timings: grace and a handshake.
 const FAILOVER_MAX: Duration = Duration::from_secs(5);
+/// The same for all volumes of a pair.
+const ALL_MAX: Duration = Duration::from_secs(10);
 /// How long a frozen volume is watched.
 const WATCHED: Duration = Duration::from_secs(6);
 
@@ -26,7 +28,7 @@ fn a_survivor_takes_over_by_itself_with_etcd() {
 }
 
 fn takes_over(kind: Kind) {
-    let (mut cluster, _arbiter) = Cluster::arbitrated_pair(kind);
+    let (mut cluster, mut arbiter) = Cluster::arbitrated_pair(kind);
     cluster.create("main", "64M");
     let mut journal = Journal::new(1, BLOCKS);
     let mut primary = 0;
@@ -58,6 +60,9 @@ fn takes_over(kind: Kind) {
         assert_holds(&mut client, &journal);
         assert_copies(&cluster, "main", &journal);
         primary = survivor;
+        // What it has answered it knows in its next life too.
+        arbiter.kill();
+        arbiter.start();
     }
 }
 
@@ -147,4 +152,65 @@ fn freezes_and_thaws(kind: Kind) {
     cluster.beta().start();
     cluster.nodes[0].wait_state("main", "Protected");
     assert_copies(&cluster, "main", &report.journal);
+}
+
+#[test]
+fn clients_are_sent_away_where_requests_are_not_to_wait_for_ever() {
+    let mut cluster = Cluster::prepared(&["alpha", "beta"]);
+    let mut witness = Arbiter::new(Kind::Witness, cluster.folder(), &cluster.key());
+    cluster.arbitrate(&witness, "automatic");
+    cluster.failover_with("on_no_quorum = \"error\"\nfreeze_max_ms = 1000\n");
+    witness.start();
+    cluster.start();
+    cluster.create("main", "64M");
+    let journal = Journal::new(1, BLOCKS);
+    let load = Load::start(
+        &cluster.nodes[0].endpoint(),
+        "main",
+        journal,
+        &Plan::default(),
+    );
+    let load = load.expect("the primary serves");
+    load.wait_for_acknowledged(2_000);
+    witness.kill();
+    cluster.beta().kill();
+    let report = load.wait();
+    report.assert_reads();
+    let mut journal = report.journal;
+    assert!(
+        cluster.nodes[0].try_open("main").is_err(),
+        "it serves nobody"
+    );
+    witness.start();
+    let mut client = cluster.nodes[0].open("main");
+    assert_holds(&mut client, &journal).settle(&mut journal);
+    cluster.beta().start();
+    cluster.nodes[0].wait_state("main", "Protected");
+    assert_copies(&cluster, "main", &journal);
+}
+
+#[test]
+fn all_volumes_of_a_pair_fail_over_together() {
+    let mut cluster = Cluster::prepared(&["alpha", "beta"]);
+    let mut witness = Arbiter::new(Kind::Witness, cluster.folder(), &cluster.key());
+    cluster.arbitrate(&witness, "automatic");
+    cluster.append("[io]\narena = \"4M\"\n");
+    witness.start();
+    cluster.start();
+    let count = rounds(16, 64);
+    for number in 0..count {
+        cluster.nodes[0].ok(&["volume", "create", &format!("v{number}"), "--size", "16M"]);
+    }
+    cluster.nodes[0].kill();
+    let killed_at = Instant::now();
+    e2e::wait_for("beta to serve them all", PATIENCE, || {
+        let volumes = cluster.nodes[1].ok(&["volume", "ls", "--json"]);
+        let volumes: serde_json::Value = serde_json::from_str(&volumes).expect("it prints JSON");
+        let volumes = volumes.as_array().map_or(&[][..], Vec::as_slice);
+        let serving = volumes.iter().filter(|volume| volume["role"] == "Primary");
+        (serving.count() == count).then_some(())
+    });
+    let took = killed_at.elapsed();
+    println!("{count} volumes after {took:?}");
+    assert!(took < ALL_MAX, "{took:?}");
 }

@@ -2,7 +2,7 @@
 //! copies lose two. Network namespaces need root: elsewhere these tests say so and do nothing.
 
 use e2e::arbiter::Kind;
-use e2e::checks::{assert_copies, assert_holds, receipt, replica};
+use e2e::checks::{assert_copies, assert_holds, event_names, receipt, replica};
 use e2e::journal::Journal;
 use e2e::load::Plan;
 use e2e::rounds;
@@ -19,7 +19,9 @@ const WATCHED: Duration = Duration::from_secs(4);
 /// Throughput is measured in windows of this length.
 const WINDOW: Duration = Duration::from_millis(1_000);
 const BLACKOUT_MEDIAN_MAX: Duration = Duration::from_millis(250);
-/// And shorter than the other's patience.
+/// As fast as a bad line between two houses.
+const SLOW_MBIT_PER_S: u32 = 50;
+/// A standstill longer than the lease, and shorter than the other's patience.
 const LONGER_THAN_THE_LEASE: Duration = Duration::from_millis(2_400);
 const PAIR: [&str; 2] = ["alpha", "beta"];
 
@@ -176,6 +178,47 @@ fn a_member_that_is_back_before_the_arbiter_answers_is_there_in_the_end() {
         assert_holds(&mut scene.cluster.nodes[0].open(VOLUME), &journal).settle(&mut journal);
         assert_copies(&scene.cluster, VOLUME, &journal);
     }
+}
+
+/// Large writes on a slow link, in both directions: they take their time, and nobody is taken for dead because his
+/// pings wait behind them.
+#[test]
+fn a_slow_link_makes_nobody_seem_dead() {
+    let Some(scene) = Scene::set(Kind::Witness, &PAIR) else {
+        return;
+    };
+    scene.cluster.create(VOLUME, "64M");
+    let mut journal = Journal::new(1, BLOCKS);
+    for mbit_per_s in [200, SLOW_MBIT_PER_S] {
+        scene.hosts.limit(0, mbit_per_s);
+        scene.hosts.limit(1, mbit_per_s);
+        let plan = Plan {
+            connections: 1,
+            depth: 32,
+            blocks_max: 64,
+            pause: Duration::ZERO,
+            ..plan(u64::from(mbit_per_s))
+        };
+        let load = scene.load(0, journal, &plan);
+        std::thread::sleep(Duration::from_secs(if is_long() { 60 } else { 6 }));
+        let trace = load.stop();
+        assert_eq!(trace.assert_one_at_a_time(), []);
+        assert!(trace.errors.is_empty(), "{:?}", trace.errors);
+        println!(
+            "{mbit_per_s} Mbit/s: {} answers, {:?} without one",
+            trace.answers.len(),
+            trace.longest_gap()
+        );
+        journal = trace.journal;
+    }
+    for node in &scene.cluster.nodes {
+        let names = event_names(node);
+        for name in ["disconnected", "frozen", "failover-started"] {
+            assert!(!names.contains(&name.to_owned()), "{name}: {}", node.log());
+        }
+    }
+    scene.cluster.nodes[0].wait_state(VOLUME, "Protected");
+    assert_copies(&scene.cluster, VOLUME, &journal);
 }
 
 #[test]

@@ -4,12 +4,16 @@
 
 use e2e::arbiter::Kind;
 use e2e::checks::{assert_copies, assert_holds, event_names, receipt};
+use e2e::cluster::Cluster;
+use e2e::hosts::Hosts;
 use e2e::journal::Journal;
 use e2e::load::Plan;
 use e2e::nbd::Request;
 use e2e::node::Node;
 use e2e::rounds;
+use e2e::roving::Roving;
 use e2e::scene::{Fault, Moment, Scene, Timings, VOLUME};
+use e2e::timeline::handovers;
 use e2e::verdict::differing_blocks;
 use std::time::Duration;
 
@@ -245,7 +249,7 @@ fn a_primary_that_only_its_peer_has_lost_goes_on() {
 
 #[test]
 fn with_a_short_lease_it_is_quick() {
-    let prepare = |cluster: &e2e::cluster::Cluster| cluster.set_times(300, 450);
+    let prepare = |cluster: &Cluster| cluster.set_times(300, 450);
     let Some(mut scene) = Scene::with(Kind::Witness, &["alpha", "beta"], prepare) else {
         return;
     };
@@ -297,4 +301,40 @@ fn with_a_short_lease_it_is_quick() {
         trace.answers.len()
     );
     assert!(!is_long() || false_ones == 0, "{new:?}");
+}
+
+/// Where failover is by hand and somebody forces it while the primary is only cut off, both do serve: what all the
+/// other tests look for is found where it is.
+#[test]
+fn two_primaries_are_found_where_force_makes_them() {
+    let Some(hosts) = Hosts::up(&["alpha", "beta"]) else {
+        return;
+    };
+    let mut cluster = Cluster::on(hosts.all());
+    cluster.start();
+    cluster.create(VOLUME, "64M");
+    let endpoints: Vec<_> = cluster.nodes.iter().map(Node::endpoint).collect();
+    let start = |first: usize| {
+        let journal = Journal::new(1, BLOCKS);
+        let load = Roving::start(endpoints.clone(), first, VOLUME, journal, &plan(0));
+        load.expect("the node serves")
+    };
+    let alpha = start(0);
+    alpha.wait_for_answers(0, 500);
+    hosts.cut(0, 1);
+    cluster.nodes[0].wait_state(VOLUME, "Alone");
+    cluster.nodes[1].ok(&["volume", "promote", VOLUME, "--force"]);
+    let beta = start(1);
+    beta.wait_for_answers(1, 500);
+    alpha.wait_for_answers(0, 500);
+    let traces = [alpha.stop(), beta.stop()];
+    for trace in &traces {
+        assert_eq!(handovers(&trace.answers), Ok(Vec::new()));
+    }
+    let answers = [&traces[0].answers[..], &traces[1].answers[..]].concat();
+    let overlap = handovers(&answers).expect_err("both answered");
+    println!("{overlap}");
+    assert_eq!((overlap.late.node, overlap.early.node), (0, 1));
+    hosts.mend();
+    cluster.nodes[0].wait_state(VOLUME, "SplitBrain");
 }

@@ -11,6 +11,7 @@ use e2e::rounds;
 use e2e::roving::Trace;
 use e2e::scene::{Fault, Moment, Scene, VOLUME};
 use e2e::timeline::{by_reign, handovers};
+use e2e::verdict::differing_blocks;
 use std::time::Duration;
 
 /// 64 MiB.
@@ -18,8 +19,8 @@ const BLOCKS: u64 = 16 << 10;
 /// Events are stamped by a thread that may have to wait for its turn.
 const EVENT_SLACK: Duration = Duration::from_millis(200);
 
-fn scene() -> Option<Scene> {
-    let scene = Scene::with(Kind::Witness, &["alpha", "beta"], |cluster| {
+fn scene(kind: Kind, nodes: &[&str]) -> Option<Scene> {
+    let scene = Scene::with(kind, nodes, |cluster| {
         cluster.set_times(300, 450);
     })?;
     scene.cluster.create(VOLUME, "64M");
@@ -84,6 +85,10 @@ fn assert_recovers(scene: &Scene, mut journal: Journal) {
     node.wait_state(VOLUME, "Protected");
     assert_holds(&mut node.open(VOLUME), &journal).settle(&mut journal);
     assert_copies(&scene.cluster, VOLUME, &journal);
+    for other in &scene.cluster.nodes {
+        let differing = differing_blocks(&node.data(VOLUME), &other.data(VOLUME));
+        assert_eq!(differing.expect("both are read"), 0, "{}", other.name());
+    }
     for node in &scene.cluster.nodes {
         let names = event_names(node);
         assert!(!names.contains(&"split-brain".to_owned()), "{}", node.log());
@@ -93,7 +98,7 @@ fn assert_recovers(scene: &Scene, mut journal: Journal) {
 /// Stopped for about as long as its lease and the other's patience last: whether it stays primary or not is a matter
 /// of milliseconds.
 fn stopped_about_as_long(reads_percent: u64) {
-    let Some(mut scene) = scene() else {
+    let Some(mut scene) = scene(Kind::Witness, &["alpha", "beta"]) else {
         return;
     };
     let mut random = Random::new(reads_percent);
@@ -129,45 +134,64 @@ fn stopped_for_about_the_grace_under_reads() {
 }
 
 #[test]
-fn links_come_and_go() {
-    let Some(mut scene) = scene() else {
+fn links_come_and_go_between_two_and_a_witness() {
+    links_come_and_go(Kind::Witness, &["alpha", "beta"]);
+}
+
+#[test]
+fn links_come_and_go_between_two_and_etcd() {
+    links_come_and_go(Kind::Etcd, &["alpha", "beta"]);
+}
+
+#[test]
+fn links_come_and_go_between_three_and_a_witness() {
+    links_come_and_go(Kind::Witness, &["alpha", "beta", "gamma"]);
+}
+
+fn links_come_and_go(kind: Kind, nodes: &[&str]) {
+    let Some(mut scene) = scene(kind, nodes) else {
         return;
     };
     let mut random = Random::new(7);
     let begin = Moment::now();
     let load = scene.load(0, Journal::new(1, BLOCKS), &plan(2, 20));
-    for _ in 0..rounds(15, 300) {
-        let (one, other) = (random.below(3), random.below(2));
-        let other = (one + 1 + other) % 3;
-        let [one, other] = [one, other].map(|host| usize::try_from(host).unwrap_or(0));
-        let node = one.min(1);
-        let fault = match random.below(8) {
-            0..=2 => {
-                scene.hosts.cut_one_way(one, other);
-                None
-            }
-            3 => {
-                scene.hosts.cut(one, other);
-                None
-            }
-            4 => Some(Fault::Mute),
-            5 => Some(Fault::Deaf),
-            6 => Some(Fault::Stop),
-            _ => Some(Fault::Kill),
-        };
-        if let Some(fault) = fault {
-            scene.inflict(fault, node);
-        }
-        std::thread::sleep(some_time(&mut random, 50, 900));
-        scene.hosts.mend();
-        if let Some(fault) = fault {
-            scene.repair(fault, node);
-        }
-        std::thread::sleep(some_time(&mut random, 0, 600));
+    for _ in 0..rounds(12, 300) {
+        happen(&mut scene, &mut random);
     }
     // Whoever has been left behind catches up, and requests go on.
     load.wait_for_any_answers(200);
     let trace = load.stop();
     assert_no_overlap(&scene, &trace, begin);
     assert_recovers(&scene, trace.journal);
+}
+
+/// Something befalls a link or a node, lasts for a while, and is over.
+fn happen(scene: &mut Scene, random: &mut Random) {
+    let hosts = scene.hosts.all().len();
+    let mut below = |bound: usize| usize::try_from(random.below(bound as u64)).unwrap_or(0);
+    let (one, node) = (below(hosts), below(hosts - 1));
+    let other = (one + 1 + below(hosts - 1)) % hosts;
+    let fault = match below(8) {
+        0..=2 => {
+            scene.hosts.cut_one_way(one, other);
+            None
+        }
+        3 => {
+            scene.hosts.cut(one, other);
+            None
+        }
+        4 => Some(Fault::Mute),
+        5 => Some(Fault::Deaf),
+        6 => Some(Fault::Stop),
+        _ => Some(Fault::Kill),
+    };
+    if let Some(fault) = fault {
+        scene.inflict(fault, node);
+    }
+    std::thread::sleep(some_time(random, 50, 900));
+    scene.hosts.mend();
+    if let Some(fault) = fault {
+        scene.repair(fault, node);
+    }
+    std::thread::sleep(some_time(random, 0, 600));
 }

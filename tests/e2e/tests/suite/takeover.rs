@@ -21,6 +21,8 @@ use std::time::Duration;
 const BLOCKS: u64 = 16 << 10;
 /// From the fault to the first write on the survivor, with the usual times.
 const TAKEOVER_MAX: Duration = Duration::from_secs(5);
+/// Lines of a log that are shown where it took longer.
+const LOG_LINES: usize = 60;
 /// How long a node that was left is asked on after it has come back.
 const WATCHED: Duration = Duration::from_secs(1);
 
@@ -98,6 +100,11 @@ fn strike_once(
     let ways: Vec<_> = handovers.iter().map(|one| (one.from, one.to)).collect();
     assert_eq!(ways, [(primary, survivor)], "{:?}", trace.losses);
     timings.add(&scene.cluster.nodes[survivor], moment, handovers[0].first);
+    if handovers[0].first.since(moment.stamp) > TAKEOVER_MAX {
+        // What made it slow is not in the logs' ends when all rounds are over.
+        let logs = [scene.cluster.nodes[survivor].log(), scene.arbiter.log()];
+        logs.iter().for_each(|log| println!("{}", end_of(log)));
+    }
     println!(
         "{} answers, {} asked in vain, errors {:?}, {:?} between the last answer and the first",
         trace.answers.len(),
@@ -116,6 +123,11 @@ fn strike_once(
         );
     }
     trace.journal
+}
+
+fn end_of(log: &str) -> String {
+    let skipped = log.lines().count().saturating_sub(LOG_LINES);
+    log.lines().skip(skipped).collect::<Vec<_>>().join("\n")
 }
 
 /// Whether it lets nobody in, or lets them in and answers nothing well.

@@ -243,10 +243,14 @@ impl Cluster {
 }
 
 impl Drop for Cluster {
-    /// The end of what the daemons said is what a failed test is understood by.
+    /// How it is with the volumes, and the end of what the daemons said, are what a failed test is understood by.
     fn drop(&mut self) {
         if std::thread::panicking() {
             for node in &self.nodes {
+                if node.process().is_some() {
+                    let status = node.cli(&["volume", "status", "--json"]);
+                    eprintln!("{}: {}", node.name(), status.stdout);
+                }
                 let log = node.log();
                 let skipped = log.lines().count().saturating_sub(LOG_LINES);
                 let end: Vec<&str> = log.lines().skip(skipped).collect();

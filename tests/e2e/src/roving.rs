@@ -44,6 +44,8 @@ pub struct Trace {
     pub errors: Vec<(usize, u32)>,
     /// Why connections were lost or left.
     pub losses: Vec<String>,
+    /// Requests that were not answered, neither well nor badly, long after the last was sent: the node, and how many.
+    pub unanswered: Vec<(usize, usize)>,
     /// Requests that were sent to a node after another had taken over from it; none may succeed.
     pub in_vain: u64,
     /// Those of them that did.
@@ -58,6 +60,7 @@ impl Trace {
     pub fn assert_one_at_a_time(&self) -> Vec<Handover> {
         let wrong = self.wrongly_answered.first();
         assert_eq!(wrong, None, "answered after another node had taken over");
+        assert_eq!(self.unanswered, [], "never answered; {:?}", self.losses);
         let first = self.findings.first().map(ToString::to_string);
         assert!(
             first.is_none(),
@@ -177,6 +180,7 @@ impl Roving {
             findings: Vec::new(),
             errors: Vec::new(),
             losses: Vec::new(),
+            unanswered: Vec::new(),
             in_vain: 0,
             wrongly_answered: Vec::new(),
         };
@@ -187,6 +191,9 @@ impl Roving {
             trace.findings.extend(worker.findings);
             trace.errors.extend(worker.errors);
             trace.losses.extend(worker.losses);
+            let line = worker.line.filter(|line| line.in_flight() > 0);
+            let unanswered = line.map(|line| (line.node(), line.in_flight()));
+            trace.unanswered.extend(unanswered);
             trace.in_vain += worker.in_vain;
             trace.wrongly_answered.extend(worker.wrongly_answered);
         }

@@ -51,6 +51,7 @@ fn assert_no_overlap(scene: &Scene, trace: &Trace, begin: Moment) {
         panic!("two primaries: {overlap}; reigns {reigns:?}");
     });
     assert_eq!(trace.wrongly_answered, [], "another node had taken over");
+    assert_eq!(trace.unanswered, [], "never answered; {:?}", trace.losses);
     let first = trace.findings.first().map(ToString::to_string);
     assert!(
         first.is_none(),

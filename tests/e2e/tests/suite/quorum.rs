@@ -6,7 +6,7 @@ use e2e::checks::{assert_copies, assert_holds, event_names, receipt, replica};
 use e2e::journal::Journal;
 use e2e::load::Plan;
 use e2e::rounds;
-use e2e::scene::{Fault, Scene, VOLUME};
+use e2e::scene::{Fault, Moment, Scene, VOLUME, events_after};
 use e2e::timeline::median_and_max;
 use e2e::verdict::differing_blocks;
 use rustix::process::Signal;
@@ -239,13 +239,21 @@ fn a_volume_changes_places_under_load() {
         };
         let load = scene.load(from, journal, &plan);
         load.wait_for_answers(from, 1_000);
+        let moment = Moment::now();
         scene.cluster.nodes[from].ok(&["volume", "swap", VOLUME]);
         load.wait_for_answers(to, 500);
         let trace = load.stop();
         let handovers = trace.assert_one_at_a_time();
         let ways: Vec<_> = handovers.iter().map(|one| (one.from, one.to)).collect();
         assert_eq!(ways, [(from, to)], "{:?}", trace.losses);
-        blackouts.push(trace.longest_gap());
+        blackouts.push(handovers[0].first.since(handovers[0].last));
+        println!(
+            "last answer {:?} after the command, demoted {:?}, promoted {:?}, first answer {:?}",
+            handovers[0].last.since(moment.stamp),
+            events_after(&scene.cluster.nodes[from], "demoted", moment),
+            events_after(&scene.cluster.nodes[to], "promoted", moment),
+            handovers[0].first.since(moment.stamp)
+        );
         journal = trace.journal;
         scene.cluster.nodes[to].wait_state(VOLUME, "Protected");
         assert_holds(&mut scene.cluster.nodes[to].open(VOLUME), &journal).settle(&mut journal);

@@ -61,6 +61,10 @@ impl Node {
 
     /// Has a configuration of our own committed: by the arbiter, or by making it durable here.
     pub(crate) fn commit(&mut self, next: Configuration, cause: Cause) {
+        assert!(
+            self.change.open().is_none(),
+            "one change is under way at a time"
+        );
         if !self.has_arbiter() {
             return self.commit_durably(next, cause);
         }

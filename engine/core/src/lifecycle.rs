@@ -139,6 +139,11 @@ impl Node {
             Role::Secondary | Role::Waiting => {}
             _ => return Err(Refusal::NotNow("the replica is busy; try again".into())),
         }
+        if self.change.open().is_some() {
+            return Err(Refusal::NotNow(
+                "the configuration is changing; try again".into(),
+            ));
+        }
         if !self.disk_usable() {
             return Err(Refusal::NotNow(
                 "the replica's disk has failed: resync it first".into(),

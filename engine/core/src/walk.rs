@@ -116,9 +116,7 @@ impl Node {
 
     /// Whether the peer is connected and has said that it is suspect.
     pub(crate) fn heard_suspect(&self, peer: Slot) -> bool {
-        // Once it is equal it has what it may have lost.
         let session = self.peer(peer).up();
-        let session = session.filter(|session| session.relation != Relation::Mirror);
         let heard = session.and_then(|session| session.heard.as_ref());
         heard.is_some_and(|heard| heard.suspect)
     }
@@ -332,6 +330,10 @@ impl Node {
         let session = self.peer_mut(peer).session.as_mut()?;
         let walk = session.walk.take()?;
         session.relation = Relation::Mirror;
+        if let Some(heard) = session.heard.as_mut() {
+            // What it may have lost it has been given.
+            heard.suspect = false;
+        }
         let mut receipt = walk.receipt;
         receipt.nanos = now.saturating_sub(walk.started_at);
         receipt.application_p99_nanos = walk.pace.latencies.p99();

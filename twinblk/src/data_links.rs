@@ -132,6 +132,8 @@ pub(crate) fn attach_accepted(daemon: &Daemon, hosted: &Hosted, peer: Slot, esta
 }
 
 fn attach(daemon: &Daemon, hosted: &Hosted, peer: Slot, link: &DataLink, established: Link) {
+    // Who sees the replicas meet expects the nodes to.
+    daemon.nodes.kick(&established.name);
     link.put_up(daemon.local.node, established, |socket| {
         let volume = hosted.volume().ok()?;
         Some(volume.attach_peer(peer, socket, Vec::new()))

@@ -194,6 +194,13 @@ impl Nodes {
         }
     }
 
+    /// The node can be reached again: dial now if there is no link to it.
+    pub(crate) fn kick(&self, name: &Name) {
+        if let Some(node) = self.nodes.get(name) {
+            node.changed.notify_one();
+        }
+    }
+
     /// Waits until something has changed about the link to a node.
     pub(crate) async fn changed(&self, name: &Name) {
         match self.nodes.get(name) {

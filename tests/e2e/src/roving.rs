@@ -305,6 +305,7 @@ impl Worker {
                 self.ask_in_vain();
             }
             self.wait();
+            self.push();
             self.hear();
             self.hear_left();
             self.move_on();
@@ -316,7 +317,7 @@ impl Worker {
         let Some(mut line) = self.line.take() else {
             return;
         };
-        let mut result = line.push();
+        let mut result = Ok(());
         if line.in_flight() == 0 {
             self.heard_at = Stamp::now();
         }
@@ -436,6 +437,14 @@ impl Worker {
         let turn = TURN.try_into().ok();
         // Whatever it says, all are looked at next.
         let _ = poll(&mut sockets, turn.as_ref());
+    }
+
+    /// Sends what did not fit before, also when nothing new is asked any more.
+    fn push(&mut self) {
+        if let Some(mut line) = self.line.take() {
+            let result = line.push();
+            self.keep_or_lose(line, result);
+        }
     }
 
     fn hear(&mut self) {

@@ -19,6 +19,9 @@ const BLOCKS: u64 = 16 << 10;
 /// Events are stamped by a thread that may have to wait for its turn.
 const EVENT_SLACK: Duration = Duration::from_millis(200);
 
+/// How often a primary is stopped before all is looked at.
+const STOPS: usize = 4;
+
 fn scene(kind: Kind, nodes: &[&str]) -> Option<Scene> {
     let scene = Scene::with(kind, nodes, |cluster| {
         cluster.set_times(300, 450);
@@ -44,8 +47,8 @@ fn some_time(random: &mut Random, least: u64, most: u64) -> Duration {
 }
 
 /// Fails if two reigns overlap, or anything else was answered that must not have been.
-fn assert_no_overlap(scene: &Scene, trace: &Trace, begin: Moment) {
-    let reigns = scene.reigns(0, begin);
+fn assert_no_overlap(scene: &Scene, first: usize, trace: &Trace, begin: Moment) {
+    let reigns = scene.reigns(first, begin);
     let answers = by_reign(&trace.answers, &reigns, EVENT_SLACK);
     let changes = handovers(&answers).unwrap_or_else(|overlap| {
         panic!("two primaries: {overlap}; reigns {reigns:?}");
@@ -69,8 +72,8 @@ fn assert_no_overlap(scene: &Scene, trace: &Trace, begin: Moment) {
     );
 }
 
-/// When all is well again: protected, with nothing typed, and everything there.
-fn assert_recovers(scene: &Scene, mut journal: Journal) {
+/// When all is well again: protected, with nothing typed, and everything there. Returns who is the primary.
+fn assert_recovers(scene: &Scene, mut journal: Journal) -> (Journal, usize) {
     let primary = e2e::wait_for("a primary", e2e::PATIENCE, || {
         let nodes = scene.cluster.nodes.iter();
         let roles = nodes.map(|node| {
@@ -94,6 +97,7 @@ fn assert_recovers(scene: &Scene, mut journal: Journal) {
         let names = event_names(node);
         assert!(!names.contains(&"split-brain".to_owned()), "{}", node.log());
     }
+    (journal, primary)
 }
 
 /// Stopped for about as long as its lease and the other's patience last: whether it stays primary or not is a matter
@@ -103,25 +107,32 @@ fn stopped_about_as_long(reads_percent: u64) {
         return;
     };
     let mut random = Random::new(reads_percent);
-    let begin = Moment::now();
-    let load = scene.load(0, Journal::new(1, BLOCKS), &plan(1, reads_percent));
-    for _ in 0..rounds(10, 200) {
-        load.wait_for_any_answers(50);
-        let reigns = scene.reigns(0, begin);
-        let primary = reigns.last().map_or(0, |(node, _)| *node);
-        scene.inflict(Fault::Stop, primary);
-        std::thread::sleep(some_time(&mut random, 250, 550));
-        scene.repair(Fault::Stop, primary);
-        // The one that was left behind is to be back before the other is stopped.
-        for node in &scene.cluster.nodes {
-            node.wait_status(VOLUME, "protected or secondary", |status| {
-                status["state"] == "Protected" || status["role"] == "Secondary"
-            });
+    let mut journal = Journal::new(1, BLOCKS);
+    let mut primary = 0;
+    for round in 0..rounds(3, 60) {
+        let begin = Moment::now();
+        let first = primary;
+        let load = scene.load(first, journal, &plan(round as u64, reads_percent));
+        for _ in 0..STOPS {
+            load.wait_for_any_answers(50);
+            primary = scene
+                .reigns(first, begin)
+                .last()
+                .map_or(first, |(node, _)| *node);
+            scene.inflict(Fault::Stop, primary);
+            std::thread::sleep(some_time(&mut random, 250, 550));
+            scene.repair(Fault::Stop, primary);
+            // The one that was left behind is to be back before the other is stopped.
+            for node in &scene.cluster.nodes {
+                node.wait_status(VOLUME, "protected or secondary", |status| {
+                    status["state"] == "Protected" || status["role"] == "Secondary"
+                });
+            }
         }
+        let trace = load.stop();
+        assert_no_overlap(&scene, first, &trace, begin);
+        (journal, primary) = assert_recovers(&scene, trace.journal);
     }
-    let trace = load.stop();
-    assert_no_overlap(&scene, &trace, begin);
-    assert_recovers(&scene, trace.journal);
 }
 
 #[test]
@@ -162,7 +173,7 @@ fn links_come_and_go(kind: Kind, nodes: &[&str]) {
     // Whoever has been left behind catches up, and requests go on.
     load.wait_for_any_answers(200);
     let trace = load.stop();
-    assert_no_overlap(&scene, &trace, begin);
+    assert_no_overlap(&scene, 0, &trace, begin);
     assert_recovers(&scene, trace.journal);
 }
 

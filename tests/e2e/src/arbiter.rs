@@ -1,5 +1,6 @@
 //! The arbiter of a cluster: a `twinblk witness`, or Debian's etcd, beside the nodes.
 
+use crate::hosts::Host;
 use crate::ports::free_ports;
 use crate::program::{self, Output, Running};
 use crate::{PATIENCE, wait_for};
@@ -22,6 +23,7 @@ pub struct Arbiter {
     folder: PathBuf,
     address: SocketAddr,
     peers: SocketAddr,
+    host: Option<Host>,
     process: Option<Running>,
     wrapper: Vec<String>,
 }
@@ -32,11 +34,25 @@ impl Arbiter {
     /// # Panics
     /// If the folder or the configuration cannot be made.
     pub fn new(kind: Kind, parent: &Path, key: &Path) -> Arbiter {
+        let ports = free_ports(2);
+        let addresses = [ports[0], ports[1]].map(|port| SocketAddr::from(([127, 0, 0, 1], port)));
+        Arbiter::at(kind, parent, key, addresses)
+    }
+
+    /// As [`Self::new`], on a host of its own.
+    ///
+    /// # Panics
+    /// If the folder or the configuration cannot be made.
+    pub fn on(host: &Host, kind: Kind, parent: &Path, key: &Path) -> Arbiter {
+        let mut arbiter = Arbiter::at(kind, parent, key, [host.at(7789), host.at(7790)]);
+        arbiter.wrap(&host.wrapper().each_ref().map(String::as_str));
+        arbiter.host = Some(host.clone());
+        arbiter
+    }
+
+    fn at(kind: Kind, parent: &Path, key: &Path, [address, peers]: [SocketAddr; 2]) -> Arbiter {
         let folder = parent.join("arbiter");
         std::fs::create_dir(&folder).expect("the arbiter's folder");
-        let ports = free_ports(2);
-        let [address, peers] =
-            [ports[0], ports[1]].map(|port| SocketAddr::from(([127, 0, 0, 1], port)));
         let (home, key) = (folder.display(), key.display());
         let text = format!(
             "[witness]\nlisten = \"{address}\"\nstate_dir = \"{home}/state\"\n\n[security]\nkey_file = \
@@ -48,6 +64,7 @@ impl Arbiter {
             folder,
             address,
             peers,
+            host: None,
             process: None,
             wrapper: Vec::new(),
         }
@@ -135,13 +152,28 @@ impl Arbiter {
             if let Some(status) = self.process.as_mut().and_then(Running::ended) {
                 panic!("the arbiter has ended with {status}:\n{}", self.log());
             }
-            TcpStream::connect(self.address).is_ok().then_some(())
+            self.listens().then_some(())
         });
+    }
+
+    fn listens(&self) -> bool {
+        let connect = || TcpStream::connect(self.address).is_ok();
+        match &self.host {
+            Some(host) => host.inside(connect),
+            None => connect(),
+        }
     }
 
     /// Runs a second one beside it, which must end by itself.
     pub fn run(&self) -> Output {
         program::run(self.command(), PATIENCE)
+    }
+
+    /// Sends it a signal.
+    pub fn signal(&self, signal: rustix::process::Signal) {
+        if let Some(process) = &self.process {
+            process.signal(signal);
+        }
     }
 
     /// SIGKILL.

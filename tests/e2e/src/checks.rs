@@ -69,10 +69,29 @@ pub fn assert_holds(client: &mut Client, journal: &Journal) -> Image {
 pub fn assert_copies(cluster: &Cluster, volume: &str, journal: &Journal) {
     let files = [cluster.nodes[0].data(volume), cluster.nodes[1].data(volume)];
     let differing = differing_blocks(&files[0], &files[1]).expect("both files are read");
+    if differing > 0 {
+        print_differing(&files, journal);
+    }
     assert_eq!(differing, 0, "blocks that differ between the two files");
     for file in files {
         let image = Image::of_file(&file).expect("the file is read");
         assert_none_found(&file.display().to_string(), &image.judge(journal));
+    }
+}
+
+/// Each block that differs, what either file holds of it, and what the journal says to that.
+fn print_differing(files: &[std::path::PathBuf; 2], journal: &Journal) {
+    let [left, right] = files
+        .each_ref()
+        .map(|file| Image::of_file(file).expect("the file is read"));
+    for (block, (left, right)) in journal.range().zip(left.0.iter().zip(&right.0)) {
+        if left != right {
+            let verdicts = [left, right].map(|read| journal.judge(block, *read).is_ok());
+            let acknowledged = journal.acknowledged(block);
+            eprintln!(
+                "block {block}: {left:?}, {right:?}; acknowledged {acknowledged}, allowed {verdicts:?}"
+            );
+        }
     }
 }
 

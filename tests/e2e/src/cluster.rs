@@ -1,6 +1,7 @@
 //! Nodes that know each other, in a folder of their own.
 
 use crate::arbiter::{Arbiter, Kind};
+use crate::hosts::Host;
 use crate::link::Link;
 use crate::node::Node;
 use crate::ports::free_ports;
@@ -14,6 +15,8 @@ use tempfile::TempDir;
 /// The time without an answer after which a peer is gone, in the tests' configuration.
 pub const LEASE_MS: u64 = 2000;
 
+/// Where nodes listen that have a host of their own.
+const PORT: u16 = 7788;
 /// Lines of each daemon's log that a failed test prints.
 const LOG_LINES: usize = 60;
 
@@ -58,13 +61,28 @@ impl Cluster {
         Cluster::build(parent, names, false)
     }
 
+    /// A node on each of these hosts, of the host's name, not started yet.
+    ///
+    /// # Panics
+    /// If the folders or the key cannot be made.
+    pub fn on(hosts: &[Host]) -> Cluster {
+        let at = |host: &'_ Host| host.at(PORT);
+        let places: Vec<Place<'_>> = hosts
+            .iter()
+            .map(|host| Place {
+                name: host.name(),
+                listen: at(host),
+                reached_at: at(host),
+            })
+            .collect();
+        let mut cluster = Cluster::assemble(&std::env::temp_dir(), &places, Vec::new());
+        for (node, host) in cluster.nodes.iter_mut().zip(hosts) {
+            node.wrap(&host.wrapper().each_ref().map(String::as_str));
+        }
+        cluster
+    }
+
     fn build(parent: &Path, names: &[&str], linked: bool) -> Cluster {
-        let folder = tempfile::Builder::new()
-            .prefix("twinblk-e2e-")
-            .tempdir_in(parent)
-            .expect("a folder");
-        let key = folder.path().join("cluster.key");
-        new_key(&key);
         let ports = free_ports(names.len());
         let links: Vec<Link> = if linked {
             ports.iter().map(|port| Link::to(*port)).collect()
@@ -85,12 +103,22 @@ impl Cluster {
                 }
             })
             .collect();
+        Cluster::assemble(parent, &places, links)
+    }
+
+    fn assemble(parent: &Path, places: &[Place<'_>], links: Vec<Link>) -> Cluster {
+        let folder = tempfile::Builder::new()
+            .prefix("twinblk-e2e-")
+            .tempdir_in(parent)
+            .expect("a folder");
+        let key = folder.path().join("cluster.key");
+        new_key(&key);
         let nodes = places
             .iter()
             .map(|place| {
                 let home = folder.path().join(place.name);
                 std::fs::create_dir(&home).expect("a node's folder");
-                let text = configuration(place, &home, &key, &places);
+                let text = configuration(place, &home, &key, places);
                 std::fs::write(home.join("twinblk.toml"), text).expect("a node's configuration");
                 Node::new(place.name, &home)
             })
@@ -162,6 +190,20 @@ impl Cluster {
         }
     }
 
+    /// Other times than the usual, in every node's configuration.
+    ///
+    /// # Panics
+    /// If a configuration cannot be written.
+    pub fn set_times(&self, lease_ms: u64, grace_ms: u64) {
+        for node in &self.nodes {
+            let file = node.folder().join("twinblk.toml");
+            let text = std::fs::read_to_string(&file).expect("a node's configuration");
+            let times = format!("lease_ms = {lease_ms}\ngrace_ms = {grace_ms}\n");
+            let text = text.replace(&format!("lease_ms = {LEASE_MS}\n"), &times);
+            std::fs::write(&file, text).expect("a node's configuration");
+        }
+    }
+
     /// The folder of all.
     pub fn folder(&self) -> &Path {
         self.folder.path()
@@ -201,10 +243,14 @@ impl Cluster {
 }
 
 impl Drop for Cluster {
-    /// The end of what the daemons said is what a failed test is understood by.
+    /// How it is with the volumes, and the end of what the daemons said, are what a failed test is understood by.
     fn drop(&mut self) {
         if std::thread::panicking() {
             for node in &self.nodes {
+                if node.process().is_some() {
+                    let status = node.cli(&["volume", "status", "--json"]);
+                    eprintln!("{}: {}", node.name(), status.stdout);
+                }
                 let log = node.log();
                 let skipped = log.lines().count().saturating_sub(LOG_LINES);
                 let end: Vec<&str> = log.lines().skip(skipped).collect();

@@ -12,7 +12,7 @@ use std::time::Duration;
 #[derive(Debug)]
 pub struct MemoryServer {
     socket: PathBuf,
-    _server: Running,
+    server: Running,
 }
 
 impl MemoryServer {
@@ -32,10 +32,12 @@ impl MemoryServer {
         wait_for("nbdkit's socket", crate::PATIENCE, || {
             socket.exists().then_some(())
         });
-        MemoryServer {
-            socket,
-            _server: server,
-        }
+        MemoryServer { socket, server }
+    }
+
+    /// Sends it a signal.
+    pub fn signal(&self, signal: rustix::process::Signal) {
+        self.server.signal(signal);
     }
 
     /// Where it listens.

@@ -132,6 +132,22 @@ impl Journal {
         self.issue(block, Version::Zero)
     }
 
+    /// Fills what a write to a node is about to send that another node has taken over from: it must never appear.
+    pub fn issue_in_vain(&mut self, block: u64, bytes: &mut [u8]) {
+        let version = self.issue_write(block, bytes);
+        self.at(block).versions[index(version)] = Version::Lost;
+    }
+
+    /// Notes what a client has read: whoever reads later must find this or something newer. Zeroes do not tell which
+    /// version they are, and are passed over.
+    pub fn observe(&mut self, block: u64, read: Content) {
+        let acknowledged = self.acknowledged(block);
+        if let (Content::Stamp(_), Some(version)) = (read, self.matching(block, acknowledged, read))
+        {
+            self.acknowledge(block, version as u64);
+        }
+    }
+
     /// Notes that the server has acknowledged a version.
     pub fn acknowledge(&mut self, block: u64, version: u64) {
         let block = self.at(block);

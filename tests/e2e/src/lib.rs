@@ -1,10 +1,13 @@
 //! Real daemons, a client that records what it was promised, and the verdict on what is left of it.
 //!
-//! [`cluster`] and [`node`] run daemons on loopback; [`nbd`] is a small client of our own, [`load`]
+//! [`cluster`] and [`node`] run daemons on loopback, or on [`hosts`] that can be parted; [`nbd`] is a small client of our own, [`load`]
 //! keeps many requests in flight with it and writes into a [`journal`] what was issued and what was
 //! acknowledged, outside the nodes. [`verdict`] then reads the volume, or a raw file, and says which
 //! blocks read neither their last acknowledged version nor a later one. Generators such as fio prove
 //! nothing of this kind: they end with the server, and their saved state counts writes that never happened.
+//!
+//! Where a volume fails over, [`roving`] goes on at whichever node serves and notes when each answer arrived;
+//! [`timeline`] says whether two nodes answered at once.
 #![forbid(unsafe_code)]
 
 pub mod agent;
@@ -12,8 +15,10 @@ pub mod arbiter;
 pub mod checks;
 pub mod cluster;
 pub mod foreign;
+pub mod hosts;
 pub mod http;
 pub mod journal;
+pub mod line;
 pub mod link;
 pub mod load;
 pub mod nbd;
@@ -21,7 +26,10 @@ pub mod node;
 pub mod ports;
 pub mod program;
 pub mod random;
+pub mod roving;
+pub mod scene;
 pub mod stamp;
+pub mod timeline;
 pub mod verdict;
 
 use std::time::{Duration, Instant};

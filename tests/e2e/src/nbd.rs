@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::io::{self, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpStream};
+use std::os::fd::AsFd;
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -10,7 +11,8 @@ use std::time::Duration;
 const OPTION_MAGIC: u64 = 0x4948_4156_454F_5054;
 const OPTION_REPLY_MAGIC: u64 = 0x0003_e889_0455_65a9;
 const REQUEST_MAGIC: u32 = 0x2560_9513;
-const REPLY_MAGIC: u32 = 0x6744_6698;
+/// What each simple reply begins with.
+pub const REPLY_MAGIC: u32 = 0x6744_6698;
 const OPTION_GO: u32 = 7;
 const REPLY_ACK: u32 = 1;
 const REPLY_INFO: u32 = 3;
@@ -68,64 +70,10 @@ pub enum Request<'a> {
     },
 }
 
-/// A reply.
-#[derive(Debug)]
-pub struct Reply {
-    /// The request's number.
-    pub cookie: u64,
-    /// The server's error number; 0 for none.
-    pub error: u32,
-    /// What a read returns.
-    pub data: Vec<u8>,
-}
-
-trait Stream: Read + Write + Send {}
-impl<T: Read + Write + Send> Stream for T {}
-
-/// A connection to one export.
-pub struct Client {
-    stream: BufReader<Box<dyn Stream>>,
-    size_bytes: u64,
-    reads: HashMap<u64, u32>,
-    next: u64,
-}
-
-impl Client {
-    /// Opens an export. A refusal is [`io::ErrorKind::PermissionDenied`] with the server's words.
-    pub fn open(endpoint: &Endpoint, export: &str) -> io::Result<Client> {
-        let stream: Box<dyn Stream> = match endpoint {
-            Endpoint::Unix(path) => {
-                let stream = UnixStream::connect(path)?;
-                stream.set_read_timeout(Some(SILENCE_MAX))?;
-                stream.set_write_timeout(Some(SILENCE_MAX))?;
-                Box::new(stream)
-            }
-            Endpoint::Tcp(address) => {
-                let stream = TcpStream::connect(address)?;
-                stream.set_nodelay(true)?;
-                stream.set_read_timeout(Some(SILENCE_MAX))?;
-                stream.set_write_timeout(Some(SILENCE_MAX))?;
-                Box::new(stream)
-            }
-        };
-        let mut client = Client {
-            stream: BufReader::new(stream),
-            size_bytes: 0,
-            reads: HashMap::new(),
-            next: 0,
-        };
-        client.negotiate(export)?;
-        Ok(client)
-    }
-
-    /// The export's size.
-    pub fn size_bytes(&self) -> u64 {
-        self.size_bytes
-    }
-
-    /// Sends a request and returns its number; its reply comes from [`Self::receive`].
-    pub fn send(&mut self, request: Request<'_>) -> io::Result<u64> {
-        let (kind, flags, offset, length, data): (u16, u16, u64, u32, &[u8]) = match request {
+impl Request<'_> {
+    /// The request as it is sent, with this number.
+    pub fn encoded(&self, cookie: u64) -> io::Result<Vec<u8>> {
+        let (kind, flags, offset, length, data): (u16, u16, u64, u32, &[u8]) = match *self {
             Request::Read { offset, length } => (0, 0, offset, length, &[]),
             Request::Write { offset, data, fua } => {
                 let length = u32::try_from(data.len()).map_err(io::Error::other)?;
@@ -145,8 +93,6 @@ impl Client {
                 &[],
             ),
         };
-        let cookie = self.next;
-        self.next += 1;
         let mut bytes = Vec::with_capacity(28 + data.len());
         bytes.extend(REQUEST_MAGIC.to_be_bytes());
         bytes.extend(flags.to_be_bytes());
@@ -155,7 +101,86 @@ impl Client {
         bytes.extend(offset.to_be_bytes());
         bytes.extend(length.to_be_bytes());
         bytes.extend(data);
-        if kind == 0 {
+        Ok(bytes)
+    }
+}
+
+/// A reply.
+#[derive(Debug)]
+pub struct Reply {
+    /// The request's number.
+    pub cookie: u64,
+    /// The server's error number; 0 for none.
+    pub error: u32,
+    /// What a read returns.
+    pub data: Vec<u8>,
+}
+
+/// A connected socket.
+pub trait Stream: Read + Write + Send + AsFd {}
+impl<T: Read + Write + Send + AsFd> Stream for T {}
+
+/// A connection to one export.
+pub struct Client {
+    stream: BufReader<Box<dyn Stream>>,
+    size_bytes: u64,
+    reads: HashMap<u64, u32>,
+    next: u64,
+}
+
+impl Client {
+    /// Opens an export. A refusal is [`io::ErrorKind::PermissionDenied`] with the server's words.
+    pub fn open(endpoint: &Endpoint, export: &str) -> io::Result<Client> {
+        Client::open_within(endpoint, export, SILENCE_MAX)
+    }
+
+    /// As [`Self::open`], from a server that is stuck when it is silent for this long.
+    pub fn open_within(
+        endpoint: &Endpoint,
+        export: &str,
+        silence_max: Duration,
+    ) -> io::Result<Client> {
+        let stream: Box<dyn Stream> = match endpoint {
+            Endpoint::Unix(path) => {
+                let stream = UnixStream::connect(path)?;
+                stream.set_read_timeout(Some(silence_max))?;
+                stream.set_write_timeout(Some(silence_max))?;
+                Box::new(stream)
+            }
+            Endpoint::Tcp(address) => {
+                let stream = TcpStream::connect_timeout(address, silence_max)?;
+                stream.set_nodelay(true)?;
+                stream.set_read_timeout(Some(silence_max))?;
+                stream.set_write_timeout(Some(silence_max))?;
+                Box::new(stream)
+            }
+        };
+        let mut client = Client {
+            stream: BufReader::new(stream),
+            size_bytes: 0,
+            reads: HashMap::new(),
+            next: 0,
+        };
+        client.negotiate(export)?;
+        Ok(client)
+    }
+
+    /// The export's size.
+    pub fn size_bytes(&self) -> u64 {
+        self.size_bytes
+    }
+
+    /// The socket, for whoever does the rest by himself; nothing may have been asked yet.
+    pub fn into_socket(self) -> Box<dyn Stream> {
+        self.stream.into_inner()
+    }
+
+    /// Sends a request and returns its number; its reply comes from [`Self::receive`].
+    pub fn send(&mut self, request: Request<'_>) -> io::Result<u64> {
+        let cookie = self.next;
+        self.next += 1;
+        let bytes = request.encoded(cookie)?;
+        if let Request::Read { length, .. } = request {
             self.reads.insert(cookie, length);
         }
         self.stream.get_mut().write_all(&bytes)?;

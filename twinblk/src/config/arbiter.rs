@@ -165,13 +165,13 @@ enum Never {
 /// So many milliseconds, or for ever.
 fn patience(
     key: &str,
-    value: Option<Spanned<Patience>>,
+    value: Option<&Spanned<Patience>>,
     default: u64,
     allowed: Range<u64>,
 ) -> Result<Option<Duration>, Complaint> {
-    let written = match value.as_ref().map(Spanned::get_ref) {
+    let written = match value.map(Spanned::get_ref) {
         Some(Patience::Word(Never::Never)) => return Ok(None),
-        Some(Patience::Ms(ms)) => value.as_ref().map(|at| Spanned::new(at.span(), *ms)),
+        Some(Patience::Ms(ms)) => value.map(|at| Spanned::new(at.span(), *ms)),
         None => None,
     };
     let ms = bounded(key, written, default, allowed)?;
@@ -246,7 +246,7 @@ impl FailoverSection {
             restart_hold: Duration::from_millis(restart_hold_ms),
             suspect_promotes_after: patience(
                 "suspect_promotes_after_ms",
-                self.suspect_promotes_after_ms,
+                self.suspect_promotes_after_ms.as_ref(),
                 SUSPECT_MS_DEFAULT,
                 SUSPECT_MS,
             )?,

@@ -18,7 +18,7 @@ use tokio::time::timeout;
 /// rarely meet.
 const COURTESY: Duration = Duration::from_millis(100);
 /// A link that lived longer than this ended for a new reason: the next is dialled at once.
-const LONG_LIFE: Duration = Duration::from_secs(5);
+const LONG_LIFE: Duration = Duration::from_secs(1);
 
 /// Keeps the links of an open replica up until it is forgotten.
 pub(crate) fn keep(daemon: &Arc<Daemon>, hosted: &Arc<Hosted>) {

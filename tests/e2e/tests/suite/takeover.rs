@@ -192,7 +192,7 @@ fn a_stopped_primary_serves_no_read_when_it_goes_on() {
         let (primary, survivor) = (round % 2, 1 - round % 2);
         // Something new to read, which is nowhere stale.
         let writes = Plan {
-            requests_max: 200,
+            requests_max: 400,
             reads_percent: 0,
             ..plan(round)
         };

@@ -175,7 +175,12 @@ pub const PLANTS: &[Plant] = &[
         "grace-shorter-than-lease",
         "R5",
         Lie::Grace,
-        &[Checker::R5, Checker::ReadLatest, Checker::R4],
+        &[
+            Checker::R5,
+            Checker::ReadLatest,
+            Checker::R4,
+            Checker::EqualBeforeServed,
+        ],
     ),
     plant(
         "buffer-not-handed-back",

@@ -288,7 +288,12 @@ impl Node {
                 .primary
                 .is_some_and(|primary| primary != self.slot)
             && self.may_stand()
-            && self.now >= self.grace_until()
+            && self.now >= self.failover_at()
+    }
+
+    /// When a member takes over by itself. An operator need not wait for a primary that has said that it stops.
+    fn failover_at(&self) -> Nanos {
+        self.grace_until().max(self.leases.hold_until)
     }
 
     /// Whether this replica's copy is one to serve.
@@ -318,12 +323,15 @@ impl Node {
             return None;
         }
         let asks = self.question().map(|(due, _)| due);
-        let waits = match &self.role {
-            Role::Secondary => matches!(self.settings.failover, Failover::Automatic(_)),
-            Role::Promoting(promotion) => promotion.step == PromotionStep::Consulting,
-            _ => false,
+        let automatic = matches!(self.settings.failover, Failover::Automatic(_));
+        let grace = match &self.role {
+            Role::Secondary if automatic => Some(self.failover_at()),
+            Role::Promoting(promotion) if promotion.step == PromotionStep::Consulting => {
+                Some(self.grace_until())
+            }
+            _ => None,
         };
-        let grace = Some(self.grace_until()).filter(|until| waits && self.now < *until);
+        let grace = grace.filter(|until| self.now < *until);
         let suspect = self
             .settings
             .suspect_promotes_after

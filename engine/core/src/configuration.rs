@@ -214,6 +214,7 @@ impl Node {
         }
         self.doomed = self.doomed.intersection(next.in_sync);
         self.slow = self.slow.intersection(self.doomed);
+        self.unmet = self.unmet.intersection(next.in_sync);
         for slot in next
             .in_sync
             .difference(before.in_sync)

@@ -379,6 +379,7 @@ impl Node {
         state.known_incarnation = incarnation;
         state.resumable = primary.is_some_and(|primary| primary == me || primary == peer);
         state.lost_at = None;
+        self.unmet = self.unmet.without(peer);
         if primary == Some(peer) {
             self.leases.hold_until = 0;
         }

@@ -10,6 +10,7 @@ use crate::change::Change;
 use crate::event::{Buffer, Effect, Nanos, RequestError, Token};
 use crate::node::Node;
 use crate::notice::Notice;
+use crate::peer::Relation;
 use crate::role::Role;
 use format::types::{NodeSet, Slot};
 
@@ -26,6 +27,13 @@ impl Node {
             answered.map_or(0, |sent_at| sent_at + lease.lease())
         });
         ends.min().unwrap_or(Nanos::MAX)
+    }
+
+    /// The lease as peers hear of it.
+    pub(crate) fn lease_ms(&self) -> u32 {
+        let lease = self.settings.failover.lease();
+        let ms = lease.map_or(0, |lease| lease.lease().div_ceil(1_000_000));
+        u32::try_from(ms).unwrap_or(u32::MAX)
     }
 
     /// The members of the configuration, and of the one that is proposed.
@@ -48,8 +56,10 @@ impl Node {
             return;
         };
         session.answered_at = session.answered_at.max(sent_at);
-        // One that was sent before both had agreed on the configuration says nothing about it.
-        let since = session.up_since.filter(|_| session.agreed.is_some());
+        // One that was sent before both had agreed on the configuration says nothing about it; and one with whom
+        // nothing goes on may count its grace against another lease.
+        let bound = session.agreed.is_some() && session.relation != Relation::Idle;
+        let since = session.up_since.filter(|_| bound);
         if since.is_some_and(|since| sent_at >= since) {
             state.leased_from = state.leased_from.max(Some(sent_at));
         }
@@ -91,7 +101,7 @@ impl Node {
             .filter(|slot| Some(*slot) != self.configuration.primary)
             .count() as u64;
         let start = before * self.settings.ping_interval;
-        (self.leases.quiet_since + grace + start).max(self.leases.hold_until)
+        self.leases.quiet_since + grace + start
     }
 
     /// Tells a client; what was done without a lease is told once there is one again.

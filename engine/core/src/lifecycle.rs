@@ -295,6 +295,9 @@ impl Node {
         let Role::Promoting(promotion) = std::mem::replace(&mut self.role, Role::Primary) else {
             unreachable!("a promotion ends once")
         };
+        // Their marks come with their sessions; until then nobody knows which blocks are equal.
+        let members = self.other_members();
+        self.unmet = members.difference(self.up_among(members));
         let now = self.now;
         for peer in self
             .peers
@@ -355,6 +358,7 @@ impl Node {
         self.role = Role::Secondary;
         self.doomed = NodeSet::EMPTY;
         self.slow = NodeSet::EMPTY;
+        self.unmet = NodeSet::EMPTY;
         self.abandon_requests(error);
         self.barrier.active = None;
         self.out.push(Effect::DropClients);

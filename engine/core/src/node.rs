@@ -66,6 +66,8 @@ pub struct Node {
     pub(crate) doomed: NodeSet,
     /// Those of them that are to go although they answer.
     pub(crate) slow: NodeSet,
+    /// Members of whom this reign has not heard yet in what they may differ.
+    pub(crate) unmet: NodeSet,
     /// Resync targets whose leg writes wait for already.
     pub(crate) joining: NodeSet,
     pub(crate) operations: Operations,
@@ -445,6 +447,7 @@ impl Node {
             discarded: superblock.discarded,
             forced: superblock.forced,
             arbitrated: superblock.arbitrated,
+            lease_ms: self.lease_ms(),
             marked_blocks: marks.count() + marks.unsettled() as u64 + unstable,
             marks_valid: superblock.marks_valid.contains(peer),
         }

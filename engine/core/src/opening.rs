@@ -58,6 +58,7 @@ impl Node {
             change: Change::None,
             doomed: NodeSet::EMPTY,
             slow: NodeSet::EMPTY,
+            unmet: NodeSet::EMPTY,
             joining: NodeSet::EMPTY,
             operations: Operations::default(),
             inflight: Inflight::new(),

@@ -13,7 +13,7 @@ pub(crate) type Withheld = (Token, Option<Buffer>);
 pub(crate) struct Leases {
     /// Since when a member that may take over has heard nothing of a primary.
     pub(crate) quiet_since: Nanos,
-    /// A primary that has stopped as planned is waited for.
+    /// A primary that has stopped as planned is waited for, by those who would take over by themselves.
     pub(crate) hold_until: Nanos,
     /// Since when we serve without the leases that we need.
     pub(crate) frozen_since: Option<Nanos>,

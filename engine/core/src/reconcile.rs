@@ -181,13 +181,9 @@ const ROWS: &[Row] = &[
     // A grow has not reached both, and blocks past the smaller end could not be mirrored: they wait until it
     // is finished.
     row("other-size", |f| f.volume == Volume::Resized, idle),
-    // What the one side commits by itself the other would take for decided: nothing goes on until both ask, or
-    // neither.
-    row(
-        "one-arbitrated",
-        |f| f.volume == Volume::OneArbitrated,
-        idle,
-    ),
+    // What the one side commits by itself the other would take for decided, and a grace that is counted against a
+    // shorter lease ends too soon: nothing goes on until both go by the same.
+    row("other-lease", |f| f.volume == Volume::OtherLease, idle),
     // While a proposal is open two configurations bind, and nobody can say yet who is a member.
     row("undecided", |f| f.undecided, idle),
     // Without both disks there is nothing to compare or to copy; a member without one is dropped.

@@ -161,6 +161,10 @@ impl Node {
             // There is one copy that counts.
             return true;
         }
+        if !self.unmet.is_empty() {
+            self.blocked.push(id);
+            return false;
+        }
         let unequal = self.other_members().iter().find_map(|member| {
             let marks = self.marks_of(member);
             if !marks.intersects(span) {

@@ -114,6 +114,9 @@ pub struct Identity {
     pub forced: bool,
     /// The sender asks an arbiter about its configurations.
     pub arbitrated: bool,
+    /// The lease that it serves on as a primary, in milliseconds; 0 without an arbiter. Another's grace is counted
+    /// against it.
+    pub lease_ms: u32,
     /// Blocks that the sender has marked for the receiver, unstable ones left out.
     pub marked_blocks: u64,
     /// Whether those marks cover all that differs.

@@ -35,6 +35,20 @@ fn seeds_end_well() {
     );
 }
 
+/// Seeds that have shown a fault of the core, or of the simulator, once.
+const ONCE: &[u64] = &[
+    173, 372, 414, 468, 533, 536, 1280, 1290, 1837, 2213, 2258, 2393, 2937, 2991, 3425, 4417, 4514,
+    4614, 4779, 4828,
+];
+
+#[test]
+fn seeds_that_failed_once_end_well() {
+    for seed in ONCE {
+        let report = run(*seed, Saboteur::default(), Trace::off());
+        assert_eq!(report.result, Ok(()), "seed {seed}");
+    }
+}
+
 #[test]
 fn planted_faults_are_found() {
     let missed: Vec<String> = PLANTS

@@ -12,8 +12,8 @@ pub(super) enum Volume {
     Other,
     /// The same, in another size.
     Resized,
-    /// The same, and only one side goes by an arbiter.
-    OneArbitrated,
+    /// The same, and only one side goes by an arbiter, or they count grace against different leases.
+    OtherLease,
 }
 
 /// How what the two sides' data descends from is related, as one side sees it.
@@ -321,8 +321,8 @@ pub(super) fn reduce(mine: &Party, theirs: &Party) -> (Facts, Option<Side>) {
             Volume::Other
         } else if ours.size_bytes != other.size_bytes {
             Volume::Resized
-        } else if ours.arbitrated != other.arbitrated {
-            Volume::OneArbitrated
+        } else if (ours.arbitrated, ours.lease_ms) != (other.arbitrated, other.lease_ms) {
+            Volume::OtherLease
         } else {
             Volume::Same
         },

@@ -43,7 +43,7 @@ fn pairs() -> Vec<Facts> {
         Volume::Same,
         Volume::Other,
         Volume::Resized,
-        Volume::OneArbitrated,
+        Volume::OtherLease,
     ] {
         for lineage in lineages {
             for primary in [

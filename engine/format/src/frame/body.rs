@@ -128,7 +128,8 @@ pub(super) struct IdentityBody {
     pub(super) marked_blocks: U64,
     pub(super) flags: U16,
     pub(super) disk_state: u8,
-    pub(super) reserved: [u8; 5],
+    pub(super) lease_ms: U32,
+    pub(super) reserved: [u8; 1],
 }
 
 const _: () = assert!(size_of::<IdentityBody>() == 192);

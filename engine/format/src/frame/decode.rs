@@ -268,6 +268,7 @@ fn identity(body: &[u8]) -> Result<Identity, Damage> {
         discarded: has(identity_flags::DISCARDED),
         forced: has(identity_flags::FORCED),
         arbitrated: has(identity_flags::ARBITRATED),
+        lease_ms: head.lease_ms.get(),
         marked_blocks: head.marked_blocks.get(),
         marks_valid: has(identity_flags::MARKS_VALID),
     })

@@ -207,7 +207,8 @@ impl Identity {
             marked_blocks: self.marked_blocks.into(),
             flags: self.flags().into(),
             disk_state: disk_state_number(self.disk_state),
-            reserved: [0; 5],
+            lease_ms: self.lease_ms.into(),
+            reserved: [0; 1],
         };
         out.extend_from_slice(body.as_bytes());
         for generation in &self.history {

@@ -76,6 +76,7 @@ pub(crate) fn identity() -> Identity {
         discarded: true,
         forced: false,
         arbitrated: true,
+        lease_ms: 2000,
         marked_blocks: 0x0a0b,
         marks_valid: true,
     }

@@ -99,6 +99,7 @@ fn any_identity() -> impl Strategy<Value = Identity> {
         discarded: flags[3],
         forced: flags[4],
         arbitrated: flags[6],
+        lease_ms: u32::from(flags[6]) * 2000,
         marked_blocks: numbers.3,
         marks_valid: flags[5],
     })

@@ -45,7 +45,7 @@ impl World {
         let arbitrated = plan.settings.failover.lease().is_some();
         let volume = VolumeId(rng.wide().to_le_bytes());
         let replicas = replicas(&slots, &mut rng);
-        let hosts = slots
+        let mut hosts: Vec<Host> = slots
             .iter()
             .map(|slot| {
                 host(
@@ -54,6 +54,9 @@ impl World {
                 )
             })
             .collect();
+        for host in hosts.iter_mut().skip(1) {
+            host.drift += saboteur.haste();
+        }
         World {
             now: 0,
             phase: Phase::Turmoil,

@@ -59,7 +59,7 @@ impl World {
         self.hosts[host].superseded_by = None;
         self.check_recovered(host);
         let mut effects = Vec::new();
-        let node = Node::open(opening, self.settings_of(host), &mut effects);
+        let node = Node::open(opening, self.plan.settings, &mut effects);
         self.hosts[host].node = Some(Box::new(node));
         self.carry_out_all(host, &mut effects);
         self.look_at_deadline(host);

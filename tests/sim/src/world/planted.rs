@@ -9,7 +9,6 @@ use format::types::{DiskState, Slot, Span};
 use replica::arbiter::Register;
 use replica::command::Command;
 use replica::event::{Buffer, Effect, Event, IoId, SessionId};
-use replica::{Failover, Lease, Settings};
 use std::collections::{BTreeMap, BTreeSet};
 
 mod table;
@@ -80,7 +79,7 @@ pub enum Lie {
     Member,
     /// A proposal is reported durable, and was not written.
     Proposal,
-    /// All but one node wait for a shorter grace than the lease that the one serves on.
+    /// All but one node have a clock that runs at double speed: their grace is shorter than the lease of the one.
     Grace,
 }
 
@@ -102,6 +101,14 @@ impl Saboteur {
         Saboteur {
             lie: Some(lie),
             ..Saboteur::default()
+        }
+    }
+
+    /// What the clocks of all but one host gain in a second beside what they may, in nanoseconds.
+    pub(crate) fn haste(&self) -> i64 {
+        match self.lie {
+            Some(Lie::Grace) => 1_000_000_000,
+            _ => 0,
         }
     }
 }
@@ -372,22 +379,6 @@ impl World {
     /// The register takes every proposal.
     pub(crate) fn swaps_always(&self) -> bool {
         self.saboteur.lie == Some(Lie::Swap)
-    }
-
-    /// How a host's node behaves.
-    pub(crate) fn settings_of(&self, host: usize) -> Settings {
-        let mut settings = self.plan.settings;
-        if self.saboteur.lie == Some(Lie::Grace) && host > 0 {
-            let short = settings.peer_timeout / 4;
-            if let Some(lease) = Lease::new(short, Lease::grace_min(short)) {
-                settings.failover = match settings.failover {
-                    Failover::Manual => Failover::Manual,
-                    Failover::OnDemand(_) => Failover::OnDemand(lease),
-                    Failover::Automatic(_) => Failover::Automatic(lease),
-                };
-            }
-        }
-        settings
     }
 
     /// A boot is not told from the one before.

@@ -250,7 +250,7 @@ fn one_that_asks_no_arbiter_has_nothing_to_say_to_one_that_does() {
     let mut world = World::new(2);
     let arbitrated = world.command(0, Command::Arbitrate(automatic().failover));
     assert_eq!(arbitrated, Ok(Answer::Done));
-    assert!(world.machines[0].rows().contains(&"one-arbitrated"));
+    assert!(world.machines[0].rows().contains(&"other-lease"));
     let arbitrated = world.command(1, Command::Arbitrate(automatic().failover));
     assert_eq!(arbitrated, Ok(Answer::Done));
     world.settle();
@@ -280,4 +280,61 @@ fn a_member_that_answers_too_slowly_is_dropped_and_comes_back() {
     world.unacknowledged = false;
     world.settle();
     world.assert_protected();
+}
+
+#[test]
+fn a_grace_that_is_counted_against_another_lease_is_not_relied_on() {
+    let mut world = World::with(2, automatic());
+    world.settle();
+    world.crash(1);
+    let long = Lease::new(30_000_000_000, 45_000_000_000).expect("grace is long enough");
+    world.settings.failover = Failover::Automatic(long);
+    world.start(1);
+    world.settle();
+    assert!(world.machines[0].rows().contains(&"other-lease"));
+    assert!(serves(&mut world, 0), "it goes on alone");
+    let members = world.node(0).configuration.in_sync;
+    assert_eq!(members, NodeSet::only(slot(0)));
+}
+
+#[test]
+fn an_operator_need_not_wait_for_a_primary_that_has_said_that_it_stops() {
+    let mut world = World::with(2, automatic());
+    world.settle();
+    assert_eq!(world.command(0, Command::Stop), Ok(Answer::Done));
+    world.crash(0);
+    assert!(!serves(&mut world, 1), "by itself it waits");
+    let promoted = world.command(1, Command::Promote { force: false });
+    assert_eq!(promoted, Ok(Answer::Done));
+    assert!(serves(&mut world, 1));
+}
+
+#[test]
+fn nothing_is_served_before_the_members_have_told_in_what_they_differ() {
+    let mut world = World::new(3);
+    world.write(0, 5, 1, 1);
+    world.settle();
+    world.crash(0);
+    world.settle();
+    let promote = Command::Promote { force: true };
+    world.step(
+        1,
+        crate::event::Event::Command {
+            id: 900,
+            command: promote,
+        },
+    );
+    world.run();
+    let members = world.node(1).configuration.in_sync;
+    assert_eq!(members, [slot(1), slot(2)].into_iter().collect());
+    assert!(
+        serves(&mut world, 1),
+        "and the other member's session is not up again"
+    );
+    let span = format::types::Span::new(5 * 4096, 4096);
+    let read = world.request(1, crate::event::Kind::Read, span);
+    world.run();
+    assert_eq!(world.replied(1, read), None);
+    world.pass(200_000_000);
+    assert_eq!(world.replied(1, read), Some(Ok(())));
 }

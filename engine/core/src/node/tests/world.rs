@@ -46,7 +46,7 @@ pub(super) struct World {
     requests: u32,
     boots: u8,
     pub(super) chunk_data: usize,
-    settings: Settings,
+    pub(super) settings: Settings,
     /// Acknowledgements do not arrive.
     pub(super) unacknowledged: bool,
     pub(super) arbiter: Arbiter,

@@ -50,6 +50,7 @@ fn replica(index: u8) -> Identity {
         discarded: false,
         forced: false,
         arbitrated: false,
+        lease_ms: 0,
         marked_blocks: 0,
         marks_valid: true,
     }

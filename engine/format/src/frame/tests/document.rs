@@ -20,7 +20,8 @@ fn the_document_tells_where_the_fields_lie() {
         }),
         layout!("Identity body", IdentityBody {
             volume, size_bytes, node, boot, incarnation, known_incarnation, configuration,
-            data_generation, proposal, pending_admission, marked_blocks, flags, disk_state, reserved,
+            data_generation, proposal, pending_admission, marked_blocks, flags, disk_state,
+            lease_ms, reserved,
         }),
         layout!("Marks body", MarksBody { first_chunk, reserved }),
         layout!("Configuration body", ConfigurationBody { configuration }),

@@ -117,6 +117,10 @@ impl Node {
                 self.disconnect(slot, "a resync was asked for", true);
             }
         }
+        if failed {
+            // With the disk the others may have something to do with it again, whoever was named.
+            self.renew_sessions();
+        }
         self.persist(Then::Answer { answer: id });
     }
 

@@ -132,6 +132,11 @@ impl Node {
 
     /// Takes a request on: its turn has come, or what it waited for may have happened.
     pub(crate) fn request_proceed(&mut self, id: OperationId) {
+        let one_copy = !self.is_member() && self.other_members().len() == 1;
+        if !self.unmet.is_empty() && !one_copy {
+            // It has not begun: which blocks it will have to hold alone is not known yet.
+            return self.blocked.push(id);
+        }
         let operation = self.operations.get_mut(id);
         operation.started = true;
         if operation.pending > 0 || operation.logged || !self.blocks_are_equal(id) {
@@ -160,10 +165,6 @@ impl Node {
         if !self.is_member() && self.other_members().len() == 1 {
             // There is one copy that counts.
             return true;
-        }
-        if !self.unmet.is_empty() {
-            self.blocked.push(id);
-            return false;
         }
         let unequal = self.other_members().iter().find_map(|member| {
             let marks = self.marks_of(member);

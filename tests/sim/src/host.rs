@@ -123,6 +123,13 @@ impl Host {
             .wrapping_add(self.clock_ahead)
     }
 
+    /// How long it takes the machine's clock to count so many nanoseconds.
+    pub fn lasts(&self, counted: Nanos) -> Nanos {
+        let rate = i128::from(NANOS + self.drift);
+        let lasts = i128::from(counted) * i128::from(NANOS) / rate;
+        Nanos::try_from(lasts).unwrap_or(Nanos::MAX)
+    }
+
     /// The world's time at which the machine's clock shows this.
     pub fn world_time(&self, clock: Nanos) -> Nanos {
         let counted = clock.wrapping_sub(self.clock_ahead).cast_signed();

@@ -324,7 +324,7 @@ impl World {
         // A deadline in the past must not stop the world.
         host.tick = deadline.map(|clock| {
             let ahead = clock.saturating_sub(host.clock(now));
-            now + ahead.max(1000)
+            now + host.lasts(ahead).max(1000)
         });
     }
 

@@ -79,7 +79,7 @@ pub enum Lie {
     Member,
     /// A proposal is reported durable, and was not written.
     Proposal,
-    /// All but one node have a clock that runs at double speed: their grace is shorter than the lease of the one.
+    /// All but one node have a clock that runs eight times too fast: their grace is shorter than the lease of the one.
     Grace,
 }
 
@@ -107,7 +107,7 @@ impl Saboteur {
     /// What the clocks of all but one host gain in a second beside what they may, in nanoseconds.
     pub(crate) fn haste(&self) -> i64 {
         match self.lie {
-            Some(Lie::Grace) => 1_000_000_000,
+            Some(Lie::Grace) => 7_000_000_000,
             _ => 0,
         }
     }

@@ -175,12 +175,7 @@ pub const PLANTS: &[Plant] = &[
         "grace-shorter-than-lease",
         "R5",
         Lie::Grace,
-        &[
-            Checker::R5,
-            Checker::ReadLatest,
-            Checker::R4,
-            Checker::EqualBeforeServed,
-        ],
+        &[Checker::R5, Checker::ReadLatest, Checker::R4],
     ),
     plant(
         "buffer-not-handed-back",

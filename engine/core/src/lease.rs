@@ -63,6 +63,7 @@ impl Node {
         if since.is_some_and(|since| sent_at >= since) {
             state.leased_from = state.leased_from.max(Some(sent_at));
         }
+        self.give_up_full_disk(peer);
         self.thaw();
     }
 

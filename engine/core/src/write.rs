@@ -169,8 +169,11 @@ impl Node {
         match result {
             Ok(()) => legs.awaiting = legs.awaiting.without(me),
             // The leg stays open: no answer leaves until a configuration without this disk is
-            // committed.
-            Err(_) if others && legs.awaiting.contains(me) => self.fail_disk(),
+            // committed, or one without the others.
+            Err(error) if others && legs.awaiting.contains(me) => match error {
+                DiskError::Full => self.ask_who_is_there(),
+                DiskError::Io => self.fail_disk(),
+            },
             Err(error) => self.own_leg_failed(id, request_error(error)),
         }
         self.write_settle(id);
@@ -263,21 +266,48 @@ impl Node {
         self.for_each_running(|legs| legs.awaiting = legs.awaiting.intersection(present));
     }
 
+    /// The local disk has no room for a write. All that was answered before is on it, so that it is given up only
+    /// for a member that lives; one that has died a moment ago is dropped first.
+    fn ask_who_is_there(&mut self) {
+        for member in self.up_among(self.other_members()).iter() {
+            self.ping(member);
+        }
+    }
+
+    /// A member lives: it does what there is no room for here.
+    pub(crate) fn give_up_full_disk(&mut self, member: Slot) {
+        let served = self.is_primary() && self.configuration.in_sync.contains(member);
+        if served && !self.failed_here().is_empty() {
+            self.fail_disk();
+        }
+    }
+
+    /// The writes under way that the local disk should have done, and has not.
+    fn failed_here(&self) -> Vec<OperationId> {
+        let running = self.by_sequence.iter().flatten().copied();
+        let failed = |legs: &Legs| legs.awaiting.contains(self.slot) && !legs.local;
+        running
+            .filter(|id| self.legs(*id).is_some_and(failed))
+            .collect()
+    }
+
     /// With no other member left, what the local disk has not done will never be: the client is told so.
     pub(crate) fn give_up_own_legs(&mut self) {
         let others = !self.other_members().is_empty() || self.is_admitting_any();
-        if self.disk_usable() || !self.is_member() || others {
+        if !self.is_member() || others {
             return;
         }
-        let running: Vec<OperationId> = self.by_sequence.iter().flatten().copied().collect();
-        for id in running {
-            let legs = self.legs(id);
-            if legs.is_some_and(|legs| legs.awaiting.contains(self.slot) && !legs.local) {
-                self.own_leg_failed(id, RequestError::Io);
-                self.write_settle(id);
-            }
+        let (usable, error) = match self.disk_usable() {
+            true => (true, RequestError::NoSpace),
+            false => (false, RequestError::Io),
+        };
+        for id in self.failed_here() {
+            self.own_leg_failed(id, error);
+            self.write_settle(id);
         }
-        self.barrier_fails_here();
+        if !usable {
+            self.barrier_fails_here();
+        }
     }
 
     /// The local disk has not done its part, and nothing can be done about it.

@@ -7,7 +7,7 @@ mod world;
 
 use self::world::{SIZE, World, slot};
 use crate::command::{Answer, Command, Refusal};
-use crate::event::{Kind, RequestError};
+use crate::event::{DiskError, Kind, RequestError};
 use format::types::{BLOCK_BYTES, DiskState, Span};
 
 #[test]
@@ -237,13 +237,13 @@ fn a_failed_disk_of_the_primary_is_hidden_by_its_peer() {
     let mut world = World::new(2);
     world.write(0, 1, 1, 1);
     world.run();
-    world.machines[0].disk_fails = true;
+    world.machines[0].disk_fails = Some(DiskError::Io);
     let request = world.write(0, 2, 1, 2);
     world.settle();
     assert_eq!(world.replied(0, request), Some(Ok(())));
     assert_eq!(world.read(1, 1), Ok(1), "the volume was handed over");
     assert_eq!(world.read(1, 2), Ok(2));
-    world.machines[0].disk_fails = false;
+    world.machines[0].disk_fails = None;
     assert_eq!(world.machines[0].superblock.disk_state, DiskState::Failed);
     let resync = Command::Resync {
         full: false,
@@ -252,6 +252,45 @@ fn a_failed_disk_of_the_primary_is_hidden_by_its_peer() {
     assert_eq!(world.command(0, resync), Ok(Answer::Done));
     world.settle();
     world.assert_protected();
+}
+
+#[test]
+fn a_full_disk_of_the_primary_is_hidden_by_its_peer() {
+    let mut world = World::new(2);
+    world.machines[0].disk_fails = Some(DiskError::Full);
+    let request = world.write(0, 2, 1, 2);
+    world.settle();
+    assert_eq!(world.replied(0, request), Some(Ok(())));
+    assert_eq!(world.read(1, 2), Ok(2), "the volume was handed over");
+}
+
+#[test]
+fn a_full_disk_is_not_given_up_for_a_peer_that_has_died() {
+    for silently in [true, false] {
+        let mut world = World::new(2);
+        world.write(0, 2, 1, 1);
+        world.settle();
+        world.machines[0].disk_fails = Some(DiskError::Full);
+        if silently {
+            world.fall_silent(1);
+        } else {
+            world.crash(1);
+        }
+        let request = world.write(0, 2, 1, 2);
+        world.run();
+        assert_eq!(world.replied(0, request), None, "the peer is a member yet");
+        world.settle();
+        let told = Some(Err(RequestError::NoSpace));
+        assert_eq!(world.replied(0, request), told, "silently: {silently}");
+        world.machines[0].disk_fails = None;
+        assert_eq!(world.read(0, 2), Ok(1));
+        let request = world.write(0, 3, 1, 3);
+        world.run();
+        assert_eq!(world.replied(0, request), Some(Ok(())));
+        world.start(1);
+        world.settle();
+        world.assert_protected();
+    }
 }
 
 #[test]

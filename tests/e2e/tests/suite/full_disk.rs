@@ -192,6 +192,26 @@ fn the_only_disk_that_is_left_is_full() {
     assert!(image == other, "the copies differ");
 }
 
+/// As above, but the peer is still a member when the first write finds no space.
+#[test]
+fn the_disk_is_full_when_the_peer_dies() {
+    let mut cluster = pair_with_small_disk(0, "112M");
+    cluster.create("main", "64M");
+    let report = fill(&cluster, Journal::new(1, BLOCKS), 3);
+    report.assert_clean();
+    let _ballast = fill_up(&cluster, 0);
+    cluster.beta().kill();
+    let report = fill(&cluster, report.journal, 4);
+    report.assert_reads();
+    assert!(report.broken.is_empty(), "{:?}", report.broken);
+    assert_no_space(&report);
+    assert!(
+        report.latency_max < Duration::from_millis(2 * LEASE_MS),
+        "an answer took {:?}",
+        report.latency_max
+    );
+}
+
 /// Writes the first block of every extent.
 fn write_extents(cluster: &Cluster, content: u8) {
     let mut client = cluster.nodes[0].open("main");

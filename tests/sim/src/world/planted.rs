@@ -59,7 +59,7 @@ pub enum Lie {
     Stable,
     /// A peer's marks are lost on their way.
     MarksFrame,
-    /// News of a configuration are lost on their way.
+    /// News of a configuration are lost on their way, and later frames do not tell of it.
     Configuration,
     /// A peer that hears nothing seems to answer.
     Pong,
@@ -153,6 +153,12 @@ impl World {
                 },
             ) => {
                 let frame = self.sabotage_frame(lie, host, (peer, session), frame, epoch)?;
+                let node = self.hosts[host].node.as_ref();
+                let known = node.map(|node| node.status().configuration.epoch);
+                let epoch = match lie {
+                    Lie::Configuration => epoch.min(known.unwrap_or(epoch)),
+                    _ => epoch,
+                };
                 Some(Event::Frame {
                     peer,
                     session,

@@ -3,7 +3,7 @@
 
 use super::world::{World, slot};
 use crate::command::{Answer, Command};
-use crate::event::{Effect, Effects, Event, Kind};
+use crate::event::{DiskError, Effect, Effects, Event, Kind};
 use crate::status::ReplicationState;
 use format::frame::Frame;
 use format::types::{
@@ -49,7 +49,7 @@ fn a_rivals_configuration_is_not_taken_from_the_stream() {
     let promoted = world.command(1, Command::Promote { force: true });
     assert_eq!(promoted, Ok(Answer::Done));
     // Without a disk to compare there is a session between the two, and no split brain yet.
-    world.machines[0].disk_fails = true;
+    world.machines[0].disk_fails = Some(DiskError::Io);
     world.write(0, 2, 1, 2);
     world.settle();
     world.heal();

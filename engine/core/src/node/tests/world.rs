@@ -28,7 +28,7 @@ pub(super) struct Machine {
     pub(super) blocks: BTreeMap<u64, u64>,
     buffers: BTreeMap<u32, Vec<u64>>,
     events: VecDeque<Event>,
-    pub(super) disk_fails: bool,
+    pub(super) disk_fails: Option<DiskError>,
     pub(super) notices: Vec<Notice>,
     pub(super) answers: BTreeMap<u64, Result<Answer, Refusal>>,
     pub(super) replies: BTreeMap<u32, Result<Vec<u64>, RequestError>>,
@@ -113,7 +113,7 @@ impl World {
             blocks: BTreeMap::new(),
             buffers: BTreeMap::new(),
             events: VecDeque::new(),
-            disk_fails: false,
+            disk_fails: None,
             notices: Vec::new(),
             answers: BTreeMap::new(),
             replies: BTreeMap::new(),
@@ -151,6 +151,7 @@ impl World {
         };
         let mut effects = Effects::new();
         machine.hot.clear();
+        machine.buffers.clear();
         machine.node = Some(Node::open(opening, self.settings, &mut effects));
         self.sessions += 1;
         self.carry_out(index, effects);
@@ -158,13 +159,18 @@ impl World {
 
     /// The node's process dies.
     pub(super) fn crash(&mut self, index: usize) {
+        self.fall_silent(index);
+        self.unlink_all(index);
+    }
+
+    /// The node's machine dies: its links look as if they were there.
+    pub(super) fn fall_silent(&mut self, index: usize) {
         let machine = &mut self.machines[index];
         if let Some(node) = machine.node.take() {
             machine.hot = node.log.hot_extents().collect();
         }
         machine.events.clear();
         machine.buffers.clear();
-        self.unlink_all(index);
     }
 
     /// The machine loses power: whoever starts it next starts it in another boot.
@@ -507,11 +513,7 @@ impl World {
 
 impl Machine {
     fn outcome(&self) -> Result<(), DiskError> {
-        if self.disk_fails {
-            Err(DiskError::Io)
-        } else {
-            Ok(())
-        }
+        self.disk_fails.map_or(Ok(()), Err)
     }
 
     /// Carries a write or flush out at once.
@@ -536,6 +538,7 @@ impl Machine {
                 self.blocks.retain(|block, _| !blocks(span).contains(block));
                 (io, outcome)
             }
+            Effect::FlushLocal { io } if self.disk_fails == Some(DiskError::Full) => (io, Ok(())),
             Effect::FlushLocal { io } => (io, outcome),
             Effect::WriteSuperblock { io, superblock } => {
                 self.superblock = *superblock;

@@ -82,6 +82,39 @@ impl Plan {
     }
 }
 
+impl Plan {
+    /// A small, fast and quiet world, for a script.
+    pub fn staged(nodes: usize, failover: Failover) -> Plan {
+        let timeout = STAGED_LEASE;
+        Plan {
+            nodes,
+            size_bytes: 3 * EXTENT_BYTES,
+            settings: Settings {
+                peer_timeout: timeout,
+                ping_interval: timeout / 8,
+                failover,
+                suspect_promotes_after: None,
+                restart_hold: 2 * timeout,
+                ..Settings::default()
+            },
+            disk_latency: MILLISECOND / 20,
+            network_delay: MILLISECOND / 20,
+            clients: 2,
+            depth: 4,
+            think: 3 * MILLISECOND,
+            fault_interval: 1000 * MILLISECOND,
+            turn: MILLISECOND / 100,
+            operations: 0,
+            faults: 0,
+            hot_blocks: 8,
+            zero_permille: 70,
+        }
+    }
+}
+
+/// The lease of a staged world, and how long its members bear a peer's silence.
+pub const STAGED_LEASE: Nanos = 400 * MILLISECOND;
+
 /// Half of the worlds have an arbiter.
 fn failover(rng: &mut Rng, lease: Nanos) -> Failover {
     let grace = Lease::grace_min(lease) + rng.below(lease / 2);

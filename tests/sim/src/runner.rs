@@ -28,7 +28,11 @@ pub struct Report {
 
 /// Runs a seed.
 pub fn run(seed: u64, saboteur: Saboteur, trace: Trace) -> Report {
-    let mut world = World::new(seed, saboteur, trace);
+    run_world(seed, World::new(seed, saboteur, trace))
+}
+
+/// Runs a world.
+pub fn run_world(seed: u64, mut world: World) -> Report {
     let result = catch_unwind(AssertUnwindSafe(|| world.run()));
     let result = result.unwrap_or_else(|panic| {
         let message = format!("{} at {}", panic_message(&*panic), last_panic());

@@ -7,6 +7,7 @@ use self::growth::Growth;
 use self::operators::Operators;
 use self::planted::Saboteur;
 use self::register::Register;
+use self::script::Script;
 use self::states::States;
 use crate::coverage::Coverage;
 use crate::failure::{Checker, Failure};
@@ -31,6 +32,7 @@ mod lives;
 pub mod operators;
 pub mod planted;
 mod register;
+pub mod script;
 pub mod states;
 mod storage;
 
@@ -121,6 +123,8 @@ pub enum Happening {
         /// What.
         event: Event,
     },
+    /// The script goes on.
+    Cue,
     /// A node starts.
     Start {
         /// Which.
@@ -159,6 +163,7 @@ pub struct World {
     pub(crate) coverage: Coverage,
     pub(crate) trace: Trace,
     pub(crate) register: Register,
+    pub(crate) script: Script,
     pub(crate) saboteur: Saboteur,
     pub(crate) states: States,
     /// Draws for latencies and outcomes.
@@ -249,6 +254,7 @@ impl World {
             Happening::Fault => self.strike(),
             Happening::Cure(cure) => self.cure(cure),
             Happening::Operators => self.operators_look(),
+            Happening::Cue => self.cue(),
             Happening::Start { host } => self.start(host),
         }
     }

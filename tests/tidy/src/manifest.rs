@@ -39,7 +39,7 @@ pub const LAYERS: &[Layer] = &[
     },
     Layer {
         package: "sim",
-        below: &["format", "replica"],
+        below: &["format", "replica", "model"],
     },
     Layer {
         package: "model",

@@ -17,6 +17,7 @@ use crate::world::growth::Growth;
 use crate::world::operators::Operators;
 use crate::world::planted::Saboteur;
 use crate::world::register::Register;
+use crate::world::script::{Cue, PRELUDE, Script};
 use crate::world::states::States;
 use format::superblock::{Replica, Superblock};
 use format::types::{
@@ -35,11 +36,37 @@ impl World {
     pub fn new(seed: u64, saboteur: Saboteur, trace: Trace) -> World {
         let mut rng = Rng::new(seed);
         let plan = Plan::draw(&mut rng);
+        World::planned(plan, None, rng, saboteur, trace)
+    }
+
+    /// The world of a script, in which the first host is the primary; the seed decides speeds and what clients do.
+    pub fn scripted(
+        plan: Plan,
+        cues: Vec<Cue>,
+        seed: u64,
+        saboteur: Saboteur,
+        trace: Trace,
+    ) -> World {
+        let mut world = World::planned(plan, Some(0), Rng::new(seed), saboteur, trace);
+        world.script.cues = cues.into();
+        world.script.cues.push_front(Cue::Wait(PRELUDE));
+        world
+    }
+
+    fn planned(
+        plan: Plan,
+        first: Option<usize>,
+        mut rng: Rng,
+        saboteur: Saboteur,
+        trace: Trace,
+    ) -> World {
         let slots: Vec<Slot> = Slot::all().take(plan.nodes).collect();
+        let generation = Generation(rng.wide().to_le_bytes());
+        let drawn = rng.index(slots.len());
         let first = Configuration {
             epoch: 1,
-            generation: Generation(rng.wide().to_le_bytes()),
-            primary: Some(slots[rng.index(slots.len())]),
+            generation,
+            primary: Some(slots[first.unwrap_or(drawn)]),
             in_sync: slots.iter().copied().collect(),
         };
         let arbitrated = plan.settings.failover.lease().is_some();
@@ -75,6 +102,7 @@ impl World {
                 held: arbitrated.then_some(first),
                 ..Register::default()
             },
+            script: Script::default(),
             saboteur,
             states: States::default(),
             chance: rng.fork(),
@@ -92,6 +120,9 @@ impl World {
         }
         for client in 0..self.plan.clients {
             self.schedule(0, Happening::Client { client });
+        }
+        if !self.script.cues.is_empty() {
+            return self.schedule(0, Happening::Cue);
         }
         let first_fault = self.fate.interval(self.plan.fault_interval);
         self.schedule(first_fault, Happening::Fault);

@@ -280,7 +280,7 @@ impl World {
     }
 
     /// Faults stop: everything is mended, and every node runs.
-    fn calm_down(&mut self) {
+    pub(crate) fn calm_down(&mut self) {
         self.trace.line(self.now, || "all faults stop".into());
         self.network.delay = self.plan.network_delay;
         self.mend_arbiter();

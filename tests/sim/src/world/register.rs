@@ -23,6 +23,10 @@ pub(crate) struct Register {
     pub(crate) cut_off: BTreeSet<usize>,
     /// How many in a thousand answers are lost.
     pub(crate) lost_permille: u64,
+    /// Hosts whose proposals do not get through yet, by a script.
+    pub(crate) held_back: BTreeSet<usize>,
+    /// Those proposals.
+    pub(crate) on_their_way: Vec<(usize, Configuration)>,
     /// The highest epoch that anything was answered under, and by whom.
     pub(crate) answered: Option<(u64, usize, usize)>,
 }
@@ -34,6 +38,14 @@ impl World {
             self.check_proposal(host, next);
         }
         let life = self.hosts[host].life;
+        if let Question::Propose(next) = question
+            && self.register.held_back.contains(&host)
+        {
+            self.register.on_their_way.push((host, next));
+            let answer = Answer::Unreachable;
+            let at = self.now + PATIENCE;
+            return self.schedule(at, Happening::Answer { host, life, answer });
+        }
         let reaches =
             self.now >= self.register.away_until && !self.register.cut_off.contains(&host);
         let loses = self.chance.permille(self.register.lost_permille);

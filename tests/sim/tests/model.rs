@@ -38,7 +38,7 @@ struct Stage {
 
 impl Stage {
     fn link(&mut self, from: model::Slot, to: model::Slot, open: bool) {
-        let (from, to) = (usize::from(from.0), usize::from(to.0));
+        let (from, to) = (host(from), host(to));
         self.cues.push(Cue::Link { from, to, open });
     }
 
@@ -63,12 +63,8 @@ impl Stage {
         self.wait(nanos);
     }
 
+    /// What goes from one replica to another, and what clients ask for.
     fn take(&mut self, step: Step) {
-        let host = |slot: model::Slot| usize::from(slot.0);
-        let held = |slot: model::Slot| Cue::Proposals {
-            host: host(slot),
-            open: false,
-        };
         match step {
             Step::Write { .. } | Step::Flush { .. } | Step::Read { .. } | Step::Complete { .. } => {
                 self.wait(MOMENT);
@@ -104,6 +100,17 @@ impl Stage {
                 self.link(primary, member, false);
                 self.wait(STAGED_LEASE / 4);
             }
+            other => self.take_change(other),
+        }
+    }
+
+    /// Leases that end, and what is proposed to the register.
+    fn take_change(&mut self, step: Step) {
+        let held = |slot: model::Slot| Cue::Proposals {
+            host: host(slot),
+            open: false,
+        };
+        match step {
             Step::LeaseEnds { primary, member } => {
                 self.links(primary, member, false);
                 self.wait(STAGED_LEASE);
@@ -142,6 +149,13 @@ impl Stage {
                 self.cue(Cue::Proposals { host, open }, QUESTION);
             }
             Step::HearOldEpoch { .. } => self.wait(QUESTION),
+            other => self.take_fault(other),
+        }
+    }
+
+    /// Machines that fail, and operators.
+    fn take_fault(&mut self, step: Step) {
+        match step {
             Step::SuspectGoesOn { .. } => self.wait(4 * STAGED_LEASE),
             Step::DiskFails { slot } => self.cue(Cue::DiskFails { host: host(slot) }, MOMENT),
             Step::Crash { slot } => self.cue(Cue::Crash { host: host(slot) }, MOMENT),
@@ -152,8 +166,13 @@ impl Stage {
                 let (host, command) = (host(member), Command::Promote { force: true });
                 self.cue(Cue::Command { host, command }, SESSION);
             }
+            other => unreachable!("{other} is no fault"),
         }
     }
+}
+
+fn host(slot: model::Slot) -> usize {
+    usize::from(slot.0)
 }
 
 fn lease() -> Lease {

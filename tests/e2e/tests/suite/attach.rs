@@ -1,11 +1,13 @@
 //! Volumes as block devices, through FUSE and a loop device. Both need root: elsewhere these tests do nothing.
 
+use e2e::arbiter::{Arbiter, Kind};
 use e2e::attached::{Attached, command, possible};
 use e2e::cluster::Cluster;
 use e2e::foreign::tool;
 use e2e::program::{self, Running};
 use e2e::verdict::differing_blocks;
 use e2e::{PATIENCE, rounds, wait_for};
+use rustix::process::{Signal, kill_process};
 use std::fs::{File, OpenOptions};
 use std::io::Write;
 use std::os::unix::fs::MetadataExt;
@@ -311,6 +313,43 @@ fn who_was_away_when_another_took_over_fails_what_was_held() {
     let text = std::fs::read_to_string(again.mount().join("after"));
     assert_eq!(text.expect("it is there"), "beta's\n");
     again.unmount_clean();
+}
+
+/// The device's process is no client while the daemon starts again, and nobody must take the volume away meanwhile.
+#[test]
+fn a_device_keeps_its_volume_over_a_restart() {
+    if !possible() {
+        return;
+    }
+    let mut cluster = Cluster::prepared(&["alpha", "beta"]);
+    cluster.nodes.iter().for_each(Attached::prepare);
+    let mut witness = Arbiter::new(Kind::Witness, cluster.folder(), &cluster.key());
+    cluster.arbitrate(&witness, "on-demand");
+    witness.start();
+    cluster.start();
+    cluster.create("kept", "64M");
+    // Opened where nobody uses it, it comes.
+    let attached = Attached::new(&cluster.nodes[1], "kept");
+    assert_eq!(
+        cluster.nodes[1].wait_state("kept", "Protected")["attached"],
+        true
+    );
+    let server = attached.server();
+    kill_process(server, Signal::STOP).expect("it lives");
+    cluster.beta().kill();
+    cluster.beta().start();
+    cluster.nodes[1].wait_state("kept", "Protected");
+    let refused = cluster.nodes[0].try_open("kept").map(drop);
+    kill_process(server, Signal::CONT).expect("it lives");
+    let refused = refused.expect_err("beta has it").to_string();
+    assert!(refused.contains("beta"), "{refused}");
+    let removed = cluster.nodes[1].cli(&["volume", "rm", "kept"]);
+    assert_eq!(removed.code, Some(3), "{removed:?}");
+    attached.mkfs();
+    attached.unmount_clean();
+    let detached = attached.detach(&[]);
+    assert_eq!(detached.code, Some(0), "{detached:?}");
+    drop(cluster.nodes[0].open("kept"));
 }
 
 #[test]

@@ -46,6 +46,7 @@ fn fio(folder: &Path, log: &Path, seconds: usize) -> Running {
             "--fsync=64",
         ])
         .args(["--verify=crc32c", "--verify_fatal=1", "--do_verify=1"])
+        .arg("--verify_state_save=0")
         // Each round writes all 32 MiB, in two seconds.
         .arg(format!("--loops={}", seconds.div_ceil(2)))
         .arg("--rate=16m")

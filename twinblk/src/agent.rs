@@ -61,6 +61,7 @@ async fn follow(admin: PathBuf, config: Config) -> Result<(), Failure> {
         hooks: config.hooks,
         node: config.name.to_string(),
         nbd: nbd.unwrap_or_default(),
+        devices: config.attach.devices,
         client,
         notes,
         reporter,

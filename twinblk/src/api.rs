@@ -110,6 +110,9 @@ pub(crate) struct VolumeView {
     /// `Foreign`; nothing where there is none.
     #[serde(default)]
     pub(crate) arbiter: Option<String>,
+    /// It is a block device of this node.
+    #[serde(default)]
+    pub(crate) attached: bool,
     /// Resyncs are held back.
     pub(crate) paused: bool,
     /// All replicas, this node's first.

@@ -163,6 +163,31 @@ pub(crate) enum VolumeCommand {
         #[command(flatten)]
         output: Output,
     },
+    /// Make a volume a block device of this machine, /dev/twinblk/NAME, and bring it here if nobody uses it; as root
+    Attach {
+        #[arg(value_parser = name)]
+        name: Name,
+        /// The configuration file, which also names the daemon's sockets
+        #[arg(long, value_name = "FILE", default_value = CONFIG_PATH)]
+        config: PathBuf,
+        /// Stay, and serve the device until nobody has it open any more
+        #[arg(long)]
+        foreground: bool,
+        /// Stay, and tell whoever has started this
+        #[arg(long, hide = true, conflicts_with = "foreground")]
+        child: bool,
+    },
+    /// Give the block device back
+    Detach {
+        #[arg(value_parser = name)]
+        name: Name,
+        /// The configuration file
+        #[arg(long, value_name = "FILE", default_value = CONFIG_PATH)]
+        config: PathBuf,
+        /// Although it is in use: it is unmounted, and what is under way fails
+        #[arg(long)]
+        force: bool,
+    },
     #[command(flatten)]
     Act(ActCommand),
 }

@@ -11,7 +11,7 @@ use crate::client::Client;
 use crate::config::ADMIN_PATH;
 use crate::failure::{Context, Failure};
 use crate::key::ClusterKey;
-use crate::{agent, demo, serve, witness};
+use crate::{agent, attach, demo, serve, witness};
 use serde::Serialize;
 use std::path::Path;
 
@@ -31,6 +31,17 @@ pub(crate) fn run(cli: Cli) -> Result<(), Failure> {
             Ok(())
         }
         Command::Node(command) => on_runtime(nodes::run(&client, command)),
+        Command::Volume(VolumeCommand::Attach {
+            name,
+            config,
+            foreground,
+            child,
+        }) => attach::attach(admin, &config, name, foreground, child),
+        Command::Volume(VolumeCommand::Detach {
+            name,
+            config,
+            force,
+        }) => attach::detach(&config, name, force),
         Command::Volume(command) => on_runtime(volume(&client, command)),
         Command::Arbiter(command) => on_runtime(arbiter(&client, command)),
         Command::Events {
@@ -105,6 +116,9 @@ async fn volume(client: &Client, command: VolumeCommand) -> Result<(), Failure> 
             }
             print(&outcome);
             Ok(())
+        }
+        VolumeCommand::Attach { .. } | VolumeCommand::Detach { .. } => {
+            unreachable!("these need no runtime that is begun for them")
         }
         VolumeCommand::Act(command) => {
             let (name, action) = command.action();

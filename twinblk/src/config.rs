@@ -75,6 +75,17 @@ pub(crate) struct Config {
     pub(crate) http: Option<Address>,
     /// What the agent runs.
     pub(crate) hooks: Hooks,
+    /// Where attached volumes are.
+    pub(crate) attach: Attach,
+}
+
+/// Where attached volumes are.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) struct Attach {
+    /// Links to the devices, of the volumes' names.
+    pub(crate) devices: PathBuf,
+    /// What is behind them. Not in the daemon's folder: whoever attaches is root, the daemon is not.
+    pub(crate) run_dir: PathBuf,
 }
 
 /// What the agent runs, and how.
@@ -111,6 +122,7 @@ struct File {
     io: IoSection,
     http: HttpSection,
     hooks: HooksSection,
+    attach: AttachSection,
 }
 
 #[derive(Deserialize)]
@@ -256,6 +268,10 @@ impl File {
             arena_bytes: bounded("arena", arena, 64 << 20, ARENA_BYTES)?,
             http: self.http.listen,
             hooks: self.hooks.check()?,
+            attach: Attach {
+                devices: self.attach.devices,
+                run_dir: self.attach.run_dir,
+            },
         })
     }
 }
@@ -329,6 +345,22 @@ impl HooksSection {
             state_dir: self.state_dir,
             hold: Duration::from_secs(hold_s),
         })
+    }
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct AttachSection {
+    devices: PathBuf,
+    run_dir: PathBuf,
+}
+
+impl Default for AttachSection {
+    fn default() -> Self {
+        AttachSection {
+            devices: "/dev/twinblk".into(),
+            run_dir: "/run/twinblk-attach".into(),
+        }
     }
 }
 

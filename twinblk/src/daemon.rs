@@ -136,7 +136,7 @@ impl Daemon {
 
     /// Shows a replica; that of one that does not answer says so.
     pub(crate) async fn show(&self, hosted: &Hosted) -> VolumeView {
-        match self.show_open(hosted).await {
+        let mut view = match self.show_open(hosted).await {
             Ok(view) => view,
             Err(failure) => {
                 let path = self.volumes.registry.paths(&hosted.record).data;
@@ -144,7 +144,20 @@ impl Daemon {
                 let reason = hosted.closed().unwrap_or(failure.message);
                 view::of_stopped(&hosted.record, size, reason)
             }
-        }
+        };
+        view.attached = self.is_attached(hosted);
+        view
+    }
+
+    /// Whether a volume is a block device of this node. Its user is no client while this daemon starts again, and
+    /// has it open all the same.
+    pub(crate) fn is_attached(&self, hosted: &Hosted) -> bool {
+        let link = self
+            .config
+            .attach
+            .devices
+            .join(hosted.record.name.to_string());
+        link.symlink_metadata().is_ok()
     }
 
     /// Shows all replicas, by name. They are asked side by side: one whose disk hangs holds up no other.

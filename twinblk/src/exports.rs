@@ -65,7 +65,7 @@ impl VolumeExports {
         taken.map_err(|failure| Refusal::Policy(format!("volume {name}: {failure}")))
     }
 
-    /// Whether the primary is known to have no clients.
+    /// Whether the primary is known to have no clients, and no device whose process is about to be one again.
     async fn is_unused(&self, hosted: &Hosted, primary: Slot) -> bool {
         let record = &hosted.record;
         let Some(member) = record.members.iter().find(|one| one.slot == primary) else {
@@ -75,7 +75,7 @@ impl VolumeExports {
             volume: record.volume,
         };
         match self.0.ask(&member.name, request).await {
-            Ok(Response::View(view)) => view.io.is_some_and(|io| io.clients == 0),
+            Ok(Response::View(view)) => !view.attached && view.io.is_some_and(|io| io.clients == 0),
             _ => false,
         }
     }

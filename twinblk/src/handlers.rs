@@ -144,7 +144,7 @@ async fn remove(
     if let Some(hosted) = daemon.volumes.with_id(volume) {
         hosted.seal(true);
         let clients = hosted.status().await.map_or(0, |status| status.io.clients);
-        if let Err(refusal) = actions::refuse_if_open(&hosted.record.name, clients) {
+        if let Err(refusal) = actions::refuse_if_open(daemon, &hosted, clients) {
             hosted.seal(false);
             return Err(refusal);
         }

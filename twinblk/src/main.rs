@@ -9,6 +9,7 @@ mod arbiter;
 mod arbitrate;
 mod arbitration;
 mod as_text;
+mod attach;
 mod backoff;
 mod cli;
 mod client;

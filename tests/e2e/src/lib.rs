@@ -12,6 +12,7 @@
 
 pub mod agent;
 pub mod arbiter;
+pub mod attached;
 pub mod checks;
 pub mod cluster;
 pub mod foreign;

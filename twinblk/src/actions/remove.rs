@@ -7,7 +7,6 @@ use crate::daemon::{Daemon, blocking};
 use crate::failure::{Failure, FailureKind};
 use crate::registry::{Decision, Verdict};
 use crate::volumes::Hosted;
-use format::types::Name;
 use std::sync::Arc;
 
 /// Removes a volume on all nodes.
@@ -51,7 +50,7 @@ async fn decide(
                     record.name
                 )));
             }
-            refuse_if_open(&record.name, status.io.clients)?;
+            refuse_if_open(daemon, hosted, status.io.clients)?;
         }
         // This replica serves nobody, and knows nothing of the others.
         Err(_) => refuse_if_served(daemon, hosted).await?,
@@ -71,8 +70,19 @@ async fn decide(
     Ok(decision)
 }
 
-/// Refuses where clients have the volume open.
-pub(crate) fn refuse_if_open(name: &Name, clients: u32) -> Result<(), Failure> {
+/// Refuses where clients of this node have the volume open, or it is a device here.
+pub(crate) fn refuse_if_open(
+    daemon: &Daemon,
+    hosted: &Hosted,
+    clients: u32,
+) -> Result<(), Failure> {
+    let name = &hosted.record.name;
+    if daemon.is_attached(hosted) {
+        return Err(Failure::protects_data(format!(
+            "volume {name} is a block device of {}: `twinblk volume detach {name}` there first",
+            daemon.config.name
+        )));
+    }
     if clients == 0 {
         return Ok(());
     }

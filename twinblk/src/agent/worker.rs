@@ -9,7 +9,7 @@ use crate::client::Client;
 use crate::config::Hooks;
 use crate::duty::{Duty, Transition};
 use crate::hook_report::{HookOutcome, HookReport, plain};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::process::Child;
@@ -20,8 +20,6 @@ use tokio::time::{Instant, timeout};
 const WAITING_MAX: usize = 32;
 /// A daemon that does not answer by then is not waited for: hooks run with what is known.
 const FACTS_PATIENCE: Duration = Duration::from_secs(2);
-/// Where whoever attaches a volume leaves a link to its device.
-const DEVICES: &str = "/dev/twinblk";
 
 /// What all workers share.
 pub(super) struct Setup {
@@ -30,6 +28,8 @@ pub(super) struct Setup {
     pub(super) node: String,
     /// Where it serves NBD clients.
     pub(super) nbd: String,
+    /// Where whoever attaches a volume leaves a link to its device.
+    pub(super) devices: PathBuf,
     pub(super) client: Client,
     pub(super) notes: Notes,
     pub(super) reporter: Reporter,
@@ -199,7 +199,7 @@ impl Worker {
         let asked = timeout(FACTS_PATIENCE, setup.client.volume(volume)).await;
         let view = asked.ok().and_then(Result::ok);
         let view = view.filter(|view| view.id == self.id);
-        let device = std::fs::canonicalize(Path::new(DEVICES).join(volume));
+        let device = std::fs::canonicalize(setup.devices.join(volume));
         let device = device.map(|path| path.display().to_string());
         let tell = |tell: fn(&VolumeView) -> String| view.as_ref().map(tell).unwrap_or_default();
         let nodes = |view: &VolumeView, in_sync: bool| -> String {

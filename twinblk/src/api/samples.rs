@@ -24,6 +24,7 @@ pub(crate) fn protected() -> VolumeView {
         frozen: false,
         arbiter: None,
         forced: false,
+        attached: false,
         paused: false,
         replicas: vec![replica("alpha"), replica("beta")],
         resync: None,

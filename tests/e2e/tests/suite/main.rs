@@ -2,6 +2,7 @@
 #![forbid(unsafe_code)]
 
 mod arbiter;
+mod attach;
 mod client;
 mod crash;
 mod daemon;

@@ -77,6 +77,7 @@ impl Bench {
                 },
                 node: "alpha".to_owned(),
                 nbd: String::new(),
+                devices: "/dev/twinblk".into(),
                 client: Client::new("/nowhere".into()),
                 notes: self.notes.clone(),
                 reporter,

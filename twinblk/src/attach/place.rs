@@ -1,0 +1,272 @@
+//! Where an attached volume leaves its traces, so that a second attachment finds the first, and what a dead one has left.
+//!
+//! ```text
+//! RUN/NAME.lock        locked by the process that serves the device, whose number it holds
+//! RUN/NAME.log         what that process says, where nobody watches it
+//! RUN/NAME.PID/NAME    the file below the device
+//! DEVICES/NAME         the link to the device
+//! ```
+
+use super::device::LoopDevice;
+use crate::config::Attach;
+use crate::failure::{Context, Failure};
+use format::types::Name;
+use rustix::fs::{FlockOperation, flock};
+use rustix::io::Errno;
+use rustix::mount::UnmountFlags;
+use rustix::process::Pid;
+use std::fs::{DirBuilder, File};
+use std::io::Write;
+use std::os::unix::fs::DirBuilderExt;
+use std::path::{Path, PathBuf};
+
+/// A volume's places.
+#[derive(Clone, Debug)]
+pub(super) struct Place {
+    settings: Attach,
+    name: Name,
+}
+
+/// As long as it lives nobody else attaches the volume here.
+#[derive(Debug)]
+pub(super) struct Lock {
+    _file: File,
+}
+
+impl Place {
+    pub(super) fn new(settings: Attach, name: Name) -> Place {
+        Place { settings, name }
+    }
+
+    /// The volume.
+    pub(super) fn name(&self) -> &Name {
+        &self.name
+    }
+
+    /// What a person uses.
+    pub(super) fn link(&self) -> PathBuf {
+        self.settings.devices.join(self.name.to_string())
+    }
+
+    pub(super) fn log(&self) -> PathBuf {
+        self.settings.run_dir.join(format!("{}.log", self.name))
+    }
+
+    /// The folder of the file below this process's device.
+    pub(super) fn own_folder(&self) -> PathBuf {
+        let name = format!("{}.{}", self.name, std::process::id());
+        self.settings.run_dir.join(name)
+    }
+
+    /// Makes the folders that all volumes share.
+    pub(super) fn prepare(&self) -> Result<(), Failure> {
+        make_folder(&self.settings.run_dir, 0o700)?;
+        make_folder(&self.settings.devices, 0o755)
+    }
+
+    /// Takes the lock; refuses if the volume is attached.
+    pub(super) fn lock(&self) -> Result<Lock, Failure> {
+        let (file, locked) = self.try_lock()?;
+        if !locked {
+            let link = self.link();
+            return Err(Failure::failed(format!(
+                "volume {} is attached already: {}",
+                self.name,
+                link.display()
+            )));
+        }
+        let path = self.lock_path();
+        let write = |mut file: &File| {
+            file.set_len(0)?;
+            writeln!(file, "{}", std::process::id())
+        };
+        write(&file).context(|| format!("cannot write {}", path.display()))?;
+        Ok(Lock { _file: file })
+    }
+
+    /// The process that serves the device, if there is one.
+    pub(super) fn server(&self) -> Result<Option<Pid>, Failure> {
+        if !self.lock_path().exists() {
+            return Ok(None);
+        }
+        let (_, locked) = self.try_lock()?;
+        if locked {
+            return Ok(None);
+        }
+        let path = self.lock_path();
+        let text =
+            std::fs::read_to_string(&path).context(|| format!("cannot read {}", path.display()))?;
+        let pid = text.trim().parse().ok().and_then(Pid::from_raw);
+        let unknown = || {
+            format!(
+                "{} is locked and names no process: try again",
+                path.display()
+            )
+        };
+        pid.map(Some).ok_or_else(|| Failure::failed(unknown()))
+    }
+
+    fn lock_path(&self) -> PathBuf {
+        self.settings.run_dir.join(format!("{}.lock", self.name))
+    }
+
+    fn try_lock(&self) -> Result<(File, bool), Failure> {
+        let path = self.lock_path();
+        let doing = || format!("cannot lock {}", path.display());
+        let mut options = File::options();
+        options.read(true).write(true).create(true).truncate(false);
+        let file = options.open(&path).context(doing)?;
+        match flock(&file, FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => Ok((file, true)),
+            Err(Errno::WOULDBLOCK) => Ok((file, false)),
+            Err(error) => Err(error).context(doing),
+        }
+    }
+
+    /// The device that a process serves.
+    pub(super) fn device_of(&self, server: Pid) -> Result<Option<LoopDevice>, Failure> {
+        let name = format!("{}.{}", self.name, server.as_raw_nonzero());
+        let devices = LoopDevice::all_below(&self.settings.run_dir.join(name))?;
+        Ok(devices.into_iter().map(|(device, _)| device).next())
+    }
+
+    /// Has the link name this device.
+    pub(super) fn make_link(&self, device: &LoopDevice) -> Result<(), Failure> {
+        let link = self.link();
+        let draft = self.settings.devices.join(format!(".{}", self.name));
+        // Of an earlier process that was ended between the two.
+        let _ = std::fs::remove_file(&draft);
+        std::os::unix::fs::symlink(&device.path, &draft)
+            .and_then(|()| std::fs::rename(&draft, &link))
+            .context(|| format!("cannot make {}", link.display()))
+    }
+
+    /// Removes the link, if it names this device.
+    pub(super) fn remove_link(&self, device: &LoopDevice) {
+        let link = self.link();
+        let ours = std::fs::read_link(&link).is_ok_and(|target| target == device.path);
+        if ours && let Err(error) = std::fs::remove_file(&link) {
+            tracing::warn!("cannot remove {}: {error}", link.display());
+        }
+    }
+
+    /// Clears away what processes have left that were killed. Those that have only lost the volume, and whose device
+    /// is still open, are left alone.
+    pub(super) fn clear(&self) -> Result<(), Failure> {
+        let doing = || format!("cannot list {}", self.settings.run_dir.display());
+        for entry in std::fs::read_dir(&self.settings.run_dir).context(doing)? {
+            let path = entry.context(doing)?.path();
+            if !path
+                .file_name()
+                .is_some_and(|name| self.is_folder(&name.to_string_lossy()))
+            {
+                continue;
+            }
+            let gone = std::fs::metadata(&path)
+                .err()
+                .and_then(|error| error.raw_os_error());
+            if gone == Some(Errno::NOTCONN.raw_os_error()) {
+                self.clear_one(&path)?;
+            } else {
+                // Of a process that was killed before it was mounted; one that is mounted is busy.
+                let _ = std::fs::remove_dir(&path);
+            }
+        }
+        Ok(())
+    }
+
+    fn clear_one(&self, folder: &Path) -> Result<(), Failure> {
+        tracing::warn!("{} was left by a process that was killed", folder.display());
+        for (device, _) in LoopDevice::all_below(folder)? {
+            device.abandon()?;
+            self.remove_link(&device);
+        }
+        let doing = || format!("cannot clear {} away", folder.display());
+        rustix::mount::unmount(folder, UnmountFlags::DETACH).context(doing)?;
+        std::fs::remove_dir(folder).context(doing)
+    }
+
+    /// Whether a folder of this name is of this volume: NAME.PID.
+    fn is_folder(&self, folder: &str) -> bool {
+        let rest = folder.strip_prefix(&self.name.to_string());
+        let pid = rest.and_then(|rest| rest.strip_prefix('.'));
+        pid.is_some_and(|pid| !pid.is_empty() && pid.bytes().all(|byte| byte.is_ascii_digit()))
+    }
+}
+
+/// The folder may be there.
+pub(super) fn make_folder(path: &Path, mode: u32) -> Result<(), Failure> {
+    let made = DirBuilder::new().recursive(true).mode(mode).create(path);
+    made.context(|| format!("cannot make {}", path.display()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Place;
+    use crate::attach::device::LoopDevice;
+    use crate::config::Attach;
+    use format::types::Name;
+    use std::path::Path;
+
+    fn place(folder: &Path) -> Place {
+        let settings = Attach {
+            run_dir: folder.join("run"),
+            devices: folder.join("dev"),
+        };
+        let place = Place::new(settings, Name::new("main").expect("a name"));
+        place.prepare().expect("folders");
+        place
+    }
+
+    #[test]
+    fn one_process_has_the_lock() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let place = place(folder.path());
+        assert_eq!(place.server(), Ok(None));
+        let lock = place.lock().expect("it is free");
+        let refused = place.lock().expect_err("it is taken");
+        assert!(refused.message.contains("attached already"), "{refused}");
+        let server = place.server().expect("it is read");
+        let own = i32::try_from(std::process::id()).expect("a process number");
+        assert_eq!(server.map(|pid| pid.as_raw_nonzero().get()), Some(own));
+        drop(lock);
+        assert_eq!(place.server(), Ok(None));
+        drop(place.lock().expect("it is free again"));
+    }
+
+    #[test]
+    fn a_link_is_replaced_and_removed_by_whose_it_is() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let place = place(folder.path());
+        let [one, two] = ["/dev/loop1", "/dev/loop2"].map(|path| LoopDevice { path: path.into() });
+        place.make_link(&one).expect("a link");
+        place.make_link(&two).expect("another");
+        place.remove_link(&one);
+        assert_eq!(
+            std::fs::read_link(place.link()).expect("it is there"),
+            two.path
+        );
+        place.remove_link(&two);
+        assert!(std::fs::read_link(place.link()).is_err());
+    }
+
+    #[test]
+    fn only_a_volume_s_own_folders_are_cleared() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let place = place(folder.path());
+        for (name, own) in [
+            ("main.17", true),
+            ("main.", false),
+            ("main.lock", false),
+            ("main.1.17", false),
+            ("mainly.17", false),
+            ("other.17", false),
+        ] {
+            assert_eq!(place.is_folder(name), own, "{name}");
+            std::fs::create_dir(folder.path().join("run").join(name)).expect("a folder");
+        }
+        place.clear().expect("it is cleared");
+        let left = std::fs::read_dir(folder.path().join("run")).expect("a list");
+        assert_eq!(left.count(), 5);
+    }
+}

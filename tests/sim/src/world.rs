@@ -7,7 +7,7 @@ use self::growth::Growth;
 use self::operators::Operators;
 use self::planted::Saboteur;
 use self::register::Register;
-use self::script::Script;
+use self::script::Cue;
 use self::states::States;
 use crate::coverage::Coverage;
 use crate::failure::{Checker, Failure};
@@ -19,7 +19,7 @@ use crate::rng::Rng;
 use crate::trace::Trace;
 use replica::arbiter::Question;
 use replica::event::{Effects, Event, IoId, Nanos};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 
 mod birth;
 pub mod check;
@@ -163,7 +163,8 @@ pub struct World {
     pub(crate) coverage: Coverage,
     pub(crate) trace: Trace,
     pub(crate) register: Register,
-    pub(crate) script: Script,
+    /// What is still to come, where a script takes the place of chance.
+    script: VecDeque<Cue>,
     pub(crate) saboteur: Saboteur,
     pub(crate) states: States,
     /// Draws for latencies and outcomes.

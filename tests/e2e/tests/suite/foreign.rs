@@ -140,6 +140,7 @@ fn fio_verifies_what_it_wrote() {
         "--verify_fatal=1",
         "--verify_backlog=1024",
         "--do_verify=1",
+        "--verify_state_save=0",
     ];
     tool("fio", &words).success();
     let [alpha, beta] = &setting.cluster.nodes[..] else {

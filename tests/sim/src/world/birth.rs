@@ -17,7 +17,7 @@ use crate::world::growth::Growth;
 use crate::world::operators::Operators;
 use crate::world::planted::Saboteur;
 use crate::world::register::Register;
-use crate::world::script::{Cue, PRELUDE, Script};
+use crate::world::script::{Cue, PRELUDE};
 use crate::world::states::States;
 use format::superblock::{Replica, Superblock};
 use format::types::{
@@ -48,8 +48,8 @@ impl World {
         trace: Trace,
     ) -> World {
         let mut world = World::planned(plan, Some(0), Rng::new(seed), saboteur, trace);
-        world.script.cues = cues.into();
-        world.script.cues.push_front(Cue::Wait(PRELUDE));
+        world.script = cues.into();
+        world.script.push_front(Cue::Wait(PRELUDE));
         world
     }
 
@@ -102,7 +102,7 @@ impl World {
                 held: arbitrated.then_some(first),
                 ..Register::default()
             },
-            script: Script::default(),
+            script: VecDeque::new(),
             saboteur,
             states: States::default(),
             chance: rng.fork(),
@@ -121,7 +121,7 @@ impl World {
         for client in 0..self.plan.clients {
             self.schedule(0, Happening::Client { client });
         }
-        if !self.script.cues.is_empty() {
+        if !self.script.is_empty() {
             return self.schedule(0, Happening::Cue);
         }
         let first_fault = self.fate.interval(self.plan.fault_interval);

@@ -153,10 +153,10 @@ impl World {
                 },
             ) => {
                 let frame = self.sabotage_frame(lie, host, (peer, session), frame, epoch)?;
-                let node = self.hosts[host].node.as_ref();
-                let known = node.map(|node| node.status().configuration.epoch);
-                let epoch = match lie {
-                    Lie::Configuration => epoch.min(known.unwrap_or(epoch)),
+                let epoch = match (lie, &self.hosts[host].node) {
+                    (Lie::Configuration, Some(node)) => {
+                        epoch.min(node.status().configuration.epoch)
+                    }
                     _ => epoch,
                 };
                 Some(Event::Frame {

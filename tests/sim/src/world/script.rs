@@ -6,7 +6,9 @@ use crate::world::{Happening, World};
 use replica::arbiter::Question;
 use replica::command::Command;
 use replica::event::Nanos;
-use std::collections::VecDeque;
+
+/// How long the world has, before the first cue, to get under way.
+pub(crate) const PRELUDE: Nanos = 300 * MILLISECOND;
 
 /// One line of a script.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -63,17 +65,10 @@ pub enum Cue {
     Wait(Nanos),
 }
 
-/// What is still to come.
-#[derive(Default, Debug)]
-pub(crate) struct Script {
-    /// All cues, until they are put into the queue.
-    pub(crate) cues: VecDeque<Cue>,
-}
-
 impl World {
     /// The next cues, up to one that takes time; after the last of them all is mended.
     pub(crate) fn cue(&mut self) {
-        while let Some(cue) = self.script.cues.pop_front() {
+        while let Some(cue) = self.script.pop_front() {
             self.trace.line(self.now, || format!("script: {cue:?}"));
             if let Cue::Wait(nanos) = cue {
                 return self.schedule(self.now + nanos, Happening::Cue);
@@ -105,9 +100,9 @@ impl World {
             Cue::Deliver { host } => {
                 let life = self.hosts[host].life;
                 let all = std::mem::take(&mut self.register.on_their_way);
-                let (theirs, others) = all.into_iter().partition(|(of, _)| *of == host);
+                let (theirs, others): (Vec<_>, Vec<_>) =
+                    all.into_iter().partition(|(of, _)| *of == host);
                 self.register.on_their_way = others;
-                let theirs: Vec<_> = theirs;
                 for (_, next) in theirs {
                     self.question_arrives(host, life, true, Question::Propose(next));
                 }
@@ -121,6 +116,3 @@ impl World {
         }
     }
 }
-
-/// How long the world has, before the first cue, to get under way.
-pub(crate) const PRELUDE: Nanos = 300 * MILLISECOND;

@@ -3,7 +3,7 @@
 
 use super::world::{World, slot};
 use crate::command::{Answer, Command};
-use crate::event::{DiskError, Effect, Effects, Event, Kind};
+use crate::event::{DiskError, Effect, Effects, Event, Kind, RequestError};
 use crate::status::ReplicationState;
 use format::frame::Frame;
 use format::types::{
@@ -184,4 +184,35 @@ fn two_reads_of_one_unequal_chunk_make_it_equal_once() {
     world.settle();
     world.assert_protected();
     assert_eq!(world.chunk_data, 1, "block 5 was copied once");
+}
+
+#[test]
+fn what_a_target_has_done_and_we_have_not_stays_marked() {
+    let mut world = World::new(2);
+    world.write(0, 1, 1, 1);
+    world.settle();
+    world.partition(0, 1);
+    world.settle();
+    world.write(0, 2, 1, 2);
+    world.settle();
+    world.pause(0, true);
+    world.heal();
+    world.settle();
+    world.machines[0].disk_fails = Some(DiskError::Full);
+    let request = world.write(0, 9, 1, 9);
+    let failed = world.hold_back(0);
+    world.run();
+    assert_eq!(
+        world.machines[1].blocks.get(&9),
+        Some(&9),
+        "the target first"
+    );
+    world.step(0, failed);
+    world.run();
+    let told = Some(Err(RequestError::NoSpace));
+    assert_eq!(world.replied(0, request), told);
+    world.machines[0].disk_fails = None;
+    world.pause(0, false);
+    world.settle();
+    world.assert_protected();
 }

@@ -241,6 +241,12 @@ impl World {
         self.carry_out(index, effects);
     }
 
+    /// Takes the newest event of a machine away, for a later [`World::step`].
+    pub(super) fn hold_back(&mut self, index: usize) -> Event {
+        let newest = self.machines[index].events.pop_back();
+        newest.expect("there is one")
+    }
+
     /// Runs until nothing moves.
     pub(super) fn run(&mut self) {
         for _ in 0..200_000 {

@@ -3,12 +3,12 @@
 
 use crate::change::{Cause, Change, Then};
 use crate::command::{Answer, Refusal};
-use crate::event::{DiskError, Effect, RequestError};
+use crate::event::{DiskError, Effect, Nanos, RequestError};
 use crate::node::Node;
 use crate::notice::Notice;
 use crate::operation::IoTarget;
 use crate::peer::Relation;
-use crate::role::{Handover, Promotion, PromotionStep, Role};
+use crate::role::{Handover, Promotion, PromotionStep, Role, Swapping};
 use format::frame::Frame;
 use format::types::{Configuration, DiskState, NodeSet, Slot};
 
@@ -55,7 +55,7 @@ impl Node {
     /// Another has handed the volume over to us.
     pub(crate) fn take_over(&mut self) {
         self.disconnect_all("roles have changed", true);
-        let answer = self.swapping.take();
+        let answer = self.swapping.take().map(|swapping| swapping.answer);
         if matches!(self.role, Role::Stopping(_) | Role::Stopped) {
             // It is the recorded primary when it starts again.
             if let Some(id) = answer {
@@ -116,8 +116,7 @@ impl Node {
                 } = self.configuration;
                 let decides = primary.or(in_sync.first());
                 if let Some(peer) = decides.filter(|slot| *slot != self.slot) {
-                    self.swapping = Some(id);
-                    self.send(peer, Frame::HandoverRequest, None);
+                    self.ask_for_handover(peer, id);
                 } else {
                     self.answer(id, Ok(Answer::Done));
                 }
@@ -207,6 +206,7 @@ impl Node {
 
     /// The steps of promotions, handovers and stops that wait for something else to end.
     pub(crate) fn lifecycle_advance(&mut self) {
+        self.swapping_advance();
         match &self.role {
             Role::Promoting(promotion) if promotion.step == PromotionStep::Consulting => {
                 self.promotion_consults();
@@ -507,12 +507,47 @@ impl Node {
         self.disconnect_all("roles have changed", true);
     }
 
-    /// The replica that was to take over has gone.
+    /// Has the replica that decides hand the volume over to us.
+    pub(crate) fn ask_for_handover(&mut self, asked: Slot, answer: u64) {
+        if self.swapping.is_some() {
+            return self.refuse_command(answer, "a handover has been asked for; try again");
+        }
+        self.swapping = Some(Swapping {
+            answer,
+            asked,
+            lost_at: None,
+        });
+        self.send(asked, Frame::HandoverRequest, None);
+    }
+
+    /// Answers for a handover whose link has ended: it may have been committed all the same.
+    fn swapping_advance(&mut self) {
+        let serves = matches!(self.role, Role::Primary);
+        let late = self
+            .swapping_deadline()
+            .is_some_and(|late| self.now >= late);
+        let Some(swapping) = self.swapping.take_if(|_| serves || late) else {
+            return;
+        };
+        let text = "the link broke meanwhile; look at the status and try again";
+        let result = match serves {
+            true => Ok(Answer::Done),
+            false => Err(Refusal::NotNow(text.into())),
+        };
+        self.answer(swapping.answer, result);
+    }
+
+    /// Until when the outcome of a handover whose link has ended is waited for.
+    pub(crate) fn swapping_deadline(&self) -> Option<Nanos> {
+        let lost_at = self.swapping.and_then(|swapping| swapping.lost_at);
+        lost_at.map(|lost_at| lost_at + self.settings.peer_timeout)
+    }
+
+    /// The replica that was to take over, or that was to decide, has gone.
     pub(crate) fn handover_peer_lost(&mut self, peer: Slot) {
-        let taking_over = self.superblock.configuration.primary == Some(self.slot);
-        if let Some(id) = self.swapping.take_if(|_| !taking_over) {
-            let text = "the link broke meanwhile; look at the status and try again";
-            self.answer(id, Err(Refusal::NotNow(text.into())));
+        let now = self.now;
+        if let Some(swapping) = self.swapping.as_mut().filter(|one| one.asked == peer) {
+            swapping.lost_at.get_or_insert(now);
         }
         match &self.role {
             Role::HandingOver(handover) if handover.to == Some(peer) && !handover.committing => {
@@ -526,10 +561,10 @@ impl Node {
     }
 
     pub(crate) fn handover_refused(&mut self, peer: Slot, reason: &str) {
-        if let Some(id) = self.swapping.take() {
+        if let Some(swapping) = self.swapping.take() {
             let name = self.name_of(peer);
             self.answer(
-                id,
+                swapping.answer,
                 Err(Refusal::NotNow(format!("{name} refuses: {reason}"))),
             );
         }

@@ -13,7 +13,7 @@ use crate::operation::{IoTarget, OperationId, Operations, Work};
 use crate::peer::Peer;
 use crate::quorum::{Arbitration, Leases};
 use crate::random::Random;
-use crate::role::Role;
+use crate::role::{Role, Swapping};
 use crate::sequence::Sequences;
 use crate::settings::Settings;
 use crate::status::Receipt;
@@ -99,7 +99,7 @@ pub struct Node {
     pub(crate) arbitration: Arbitration,
     pub(crate) leases: Leases,
     /// The command that a handover to this replica answers.
-    pub(crate) swapping: Option<u64>,
+    pub(crate) swapping: Option<Swapping>,
     /// Commands that a verify answers when it ends.
     pub(crate) verifying: Option<crate::progress::Verifying>,
     pub(crate) last_receipt: Option<Receipt>,
@@ -279,6 +279,7 @@ impl Node {
             .chain(self.barrier_deadline())
             .chain(self.io_deadline())
             .chain(self.stop_deadline())
+            .chain(self.swapping_deadline())
             .chain(self.lease_deadline())
             .chain(self.slow_deadline())
             .chain(self.arbitration_deadline())

@@ -5,7 +5,6 @@ use crate::command::{Answer, Command, Refusal};
 use crate::node::Node;
 use crate::notice::Notice;
 use crate::role::Role;
-use format::frame::Frame;
 use format::types::{BLOCK_BYTES, DiskState, Generation, Slot, VOLUME_BYTES_MAX};
 
 impl Node {
@@ -52,9 +51,8 @@ impl Node {
     fn swap(&mut self, id: u64) {
         match self.configuration.primary {
             Some(primary) if primary == self.slot => self.answer(id, Ok(Answer::Done)),
-            Some(primary) if self.is_up(primary) && self.swapping.is_none() => {
-                self.swapping = Some(id);
-                self.send(primary, Frame::HandoverRequest, None);
+            Some(primary) if self.is_up(primary) => {
+                self.ask_for_handover(primary, id);
             }
             Some(primary) => {
                 let text = format!("{} is not connected: use promote", self.name_of(primary));

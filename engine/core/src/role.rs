@@ -47,6 +47,16 @@ pub(crate) struct Promotion {
     pub(crate) answer: Option<u64>,
 }
 
+/// A handover to this replica that a command asks for.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Swapping {
+    pub(crate) answer: u64,
+    /// Who decides.
+    pub(crate) asked: Slot,
+    /// When the link to it has ended: what it has decided may be heard of in the next session only.
+    pub(crate) lost_at: Option<Nanos>,
+}
+
 /// What a promotion waits for.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum PromotionStep {

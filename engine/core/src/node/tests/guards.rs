@@ -216,3 +216,29 @@ fn what_a_target_has_done_and_we_have_not_stays_marked() {
     world.settle();
     world.assert_protected();
 }
+
+#[test]
+fn a_swap_whose_outcome_was_lost_on_the_way_is_answered_by_it() {
+    for committed in [true, false] {
+        let mut world = World::new(2);
+        let id = 77;
+        let command = Command::Swap;
+        world.step(1, Event::Command { id, command });
+        for _ in 0..100 {
+            if !committed || world.node(0).configuration.primary == Some(slot(1)) {
+                break;
+            }
+            world.hop();
+        }
+        // A new link is there before what the old one has carried last.
+        world.lose(if committed { 1 } else { 0 });
+        world.partition(0, 1);
+        world.heal();
+        world.settle();
+        let answer = world.machines[1].answers.remove(&id);
+        let primary = world.node(0).configuration.primary;
+        assert_eq!(primary, Some(slot(usize::from(committed))));
+        assert_eq!(answer.map(|answer| answer.is_ok()), Some(committed));
+        world.assert_protected();
+    }
+}

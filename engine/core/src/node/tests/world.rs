@@ -247,6 +247,11 @@ impl World {
         newest.expect("there is one")
     }
 
+    /// What is on its way to a machine is lost.
+    pub(super) fn lose(&mut self, index: usize) {
+        self.machines[index].events.clear();
+    }
+
     /// Runs until nothing moves.
     pub(super) fn run(&mut self) {
         for _ in 0..200_000 {

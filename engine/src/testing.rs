@@ -28,6 +28,10 @@ const HEADER: usize = 22;
 #[derive(Default)]
 pub(crate) struct TestSession {
     stopping: bool,
+    /// Bytes of each read that have not been announced.
+    reads: BTreeMap<u32, u64>,
+    /// The read that was announced in part: it sees that no other comes between.
+    begun: Option<u32>,
 }
 
 fn message(kind: u8, flag: bool, id: u32, span: Span) -> [u8; HEADER] {
@@ -87,6 +91,9 @@ impl Session for TestSession {
                 drain,
             };
         }
+        if kind == ClientKind::Read {
+            self.reads.insert(id, span.length);
+        }
         Parsed::Request {
             consumed: HEADER,
             request: ClientRequest { id, kind, span },
@@ -94,10 +101,20 @@ impl Session for TestSession {
     }
 
     fn data(&mut self, id: u32, piece: Span, out: &mut Vec<u8>) {
+        assert!(
+            self.begun.is_none_or(|begun| begun == id),
+            "a read within another"
+        );
+        let left = self.reads.get_mut(&id).expect("it is a read in flight");
+        *left -= piece.length;
+        self.begun = (*left > 0).then_some(id);
         out.extend(message(b'D', false, id, piece));
     }
 
     fn done(&mut self, id: u32, result: Result<(), RequestError>, out: &mut Vec<u8>) -> Next {
+        let left = self.reads.remove(&id).unwrap_or(0);
+        assert!(result.is_err() || left == 0, "a read ended before its data");
+        self.begun = self.begun.filter(|begun| *begun != id);
         out.extend(message(b'E', result.is_err(), id, Span::new(0, 0)));
         Next::Continue
     }

@@ -27,6 +27,11 @@ pub(super) struct Connection {
     /// The request whose parts, and whose payload, come next; nothing behind it is looked at
     /// before.
     issuing: Option<u32>,
+    /// The read whose data has been announced in part: no other's may come before its end.
+    announcing: Option<u32>,
+    /// Reads with data that wait for its end. They keep no room from it: all were issued before its first part, which had
+    /// room beside theirs, and its other parts need no more.
+    waiting: VecDeque<u32>,
     filling: Option<Filling>,
     /// Bytes of a refused payload that are to be thrown away.
     drain: u64,
@@ -77,6 +82,8 @@ impl Connection {
             parts: Places::default(),
             spare_lists: Vec::new(),
             issuing: None,
+            announcing: None,
+            waiting: VecDeque::new(),
             filling: None,
             drain: 0,
             leaving: false,
@@ -341,8 +348,17 @@ impl Connection {
         }
     }
 
-    /// Announces and gathers a read's data, in order, as far as it has come.
+    /// Announces and gathers a read's data, in order, as far as it has come and none of another read must come before it.
     fn announce(&mut self, hand: &mut Hand, number: u32) {
+        if self
+            .announcing
+            .is_some_and(|announcing| announcing != number)
+        {
+            if !self.waiting.contains(&number) {
+                self.waiting.push_back(number);
+            }
+            return;
+        }
         let Some(request) = self.requests.get_mut(number) else {
             return;
         };
@@ -359,6 +375,7 @@ impl Connection {
                 hand.read_bytes -= held;
                 continue;
             };
+            self.announcing = Some(number);
             self.session.data(request.asked.id, span, &mut self.said);
             let batch = self.outbox.gathering();
             batch.bytes().extend_from_slice(&self.said);
@@ -369,14 +386,28 @@ impl Connection {
         }
     }
 
-    /// Replies to a request that nothing is left to be done for.
+    /// Replies to a request that nothing is left to be done for, and to reads that have waited for its end.
     fn finish_if_done(&mut self, shell: &mut Shell, hand: &mut Hand, number: u32) -> Option<Pause> {
+        let mut next = self.finish(shell, hand, number);
+        while let Some(Next::Continue) = next
+            && self.announcing.is_none()
+            && let Some(number) = self.waiting.pop_front()
+        {
+            self.announce(hand, number);
+            next = self.finish(shell, hand, number).or(next);
+        }
+        (next == Some(Next::Close)).then_some(Pause::Over)
+    }
+
+    /// Replies to a request, if nothing is left to be done for it.
+    fn finish(&mut self, shell: &mut Shell, hand: &mut Hand, number: u32) -> Option<Next> {
         let request = self.requests.get_mut(number)?;
-        let idle = request.pending == 0 && self.issuing != Some(number);
-        if !idle || !request.issued {
+        let idle = request.pending == 0 && request.unannounced.is_empty();
+        if !idle || !request.issued || self.issuing == Some(number) {
             return None;
         }
         let request = self.requests.remove(number)?;
+        self.announcing = self.announcing.filter(|announcing| *announcing != number);
         let result = request.error.map_or(Ok(()), Err);
         let next = self.session.done(request.asked.id, result, &mut self.said);
         self.gather();
@@ -387,10 +418,7 @@ impl Connection {
             shell.now,
         );
         self.spare_lists.push(request.unannounced);
-        match next {
-            Next::Continue => None,
-            Next::Close => Some(Pause::Over),
-        }
+        Some(next)
     }
 
     /// Queues what the session has said.

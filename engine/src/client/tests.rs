@@ -6,6 +6,7 @@ use crate::testing::{SIZE, TestClient, TestSession, noise, shell, turn};
 use format::types::Span;
 use replica::event::{self, Event, Kind, Request, RequestError};
 use replica::limits::{DATA_BYTES_MAX, REQUESTS_MAX};
+use std::collections::BTreeMap;
 use std::os::unix::net::UnixStream;
 use std::time::{Duration, Instant};
 
@@ -13,6 +14,7 @@ use std::time::{Duration, Instant};
 struct Bench {
     shell: Shell,
     clients: Clients,
+    volume: Vec<u8>,
 }
 
 impl Bench {
@@ -22,6 +24,7 @@ impl Bench {
         Bench {
             shell: shell(16 << 20),
             clients,
+            volume: volume(),
         }
     }
 
@@ -66,7 +69,7 @@ impl Bench {
         let slot = memory::take(self.shell.ring.arena(), Pool::Reads, length);
         let mut slot = slot.expect("there is room");
         let from = memory::length(span.widened().offset);
-        slot[..length].copy_from_slice(&volume()[from..from + length]);
+        slot[..length].copy_from_slice(&self.volume[from..from + length]);
         self.shell.buffers.insert(slot.share())
     }
 
@@ -119,6 +122,71 @@ fn data_leaves_in_order_though_parts_end_in_any() {
     assert!(!outcome.failed);
     let range = 1000..1000 + memory::length(span.length);
     assert!(outcome.data == volume()[range]);
+}
+
+/// Numbers below bounds, the same each time.
+struct Dice(Vec<u8>);
+
+impl Dice {
+    fn below(&mut self, bound: u64) -> u64 {
+        let bytes = self.0.split_off(self.0.len() - 8);
+        u64::from_le_bytes(bytes.try_into().expect("eight bytes")) % bound
+    }
+}
+
+/// Asks for reads of many sizes all at once, and checks what comes. How many were refused.
+fn read_at_once(client: &mut TestClient, mut dice: Dice) -> usize {
+    const READS: usize = 200;
+    let mut span = || {
+        let longest = [512, 4096, DATA_BYTES_MAX, 3 << 20][memory::length(dice.below(4))];
+        Span::new(dice.below(4 << 20), 1 + dice.below(longest))
+    };
+    let spans: BTreeMap<u32, Span> = (0..READS)
+        .map(|_| span())
+        .map(|span| (client.send(b'R', false, span, &[]), span))
+        .collect();
+    let volume = volume();
+    let outcomes = (0..READS).map(|_| client.receive().expect("it is answered"));
+    let refused = outcomes.filter(|outcome| {
+        let span = spans[&outcome.id];
+        let wanted = &volume[memory::length(span.offset)..memory::length(span.end())];
+        assert!(outcome.failed || outcome.data == wanted, "{span:?}");
+        outcome.failed
+    });
+    refused.count()
+}
+
+/// Parts end in any order, some fail, and there is too little room for all of them. The session sees that no read is
+/// announced within another.
+#[test]
+fn reads_at_once_come_one_after_another() {
+    let mut bench = Bench::new();
+    let clients: Vec<_> = (0..3)
+        .map(|number| (bench.attach(), Dice(noise(number, 16 << 10))))
+        .map(|(mut client, dice)| {
+            std::thread::spawn(move || (read_at_once(&mut client, dice), client))
+        })
+        .collect();
+    let mut dice = Dice(noise(3, 1 << 20));
+    let mut parts = Vec::new();
+    while !clients.iter().all(|client| client.is_finished()) {
+        bench.turn();
+        parts.extend(bench.shell.events.drain(..).map(|event| match event {
+            Event::Request(request) => request,
+            other => panic!("only requests come: {other:?}"),
+        }));
+        for _ in 0..dice.below(1 + parts.len() as u64) {
+            let part = parts.swap_remove(memory::length(dice.below(parts.len() as u64)));
+            let fails = dice.below(50) == 0;
+            let result = if fails { Err(RequestError::Io) } else { Ok(()) };
+            bench.answer(part, result);
+        }
+    }
+    for client in clients {
+        let (refused, _client) = client.join().expect("all that is read is right");
+        assert!((1..100).contains(&refused), "{refused} were refused");
+    }
+    assert_eq!(bench.clients.hand.parts, 0);
 }
 
 #[test]

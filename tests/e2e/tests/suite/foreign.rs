@@ -80,6 +80,36 @@ fn libnbd_reads_and_writes() {
     setting.assert_copies();
 }
 
+/// As the kernel's client does: long reads at once, answered by simple replies, each of which promises its whole length.
+#[test]
+fn long_reads_at_once_have_simple_replies() {
+    const SCRIPT: &str = "
+import nbd, sys
+h = nbd.NBD()
+h.set_request_structured_replies(False)
+h.connect_uri(sys.argv[1])
+assert not h.get_structured_replies_negotiated()
+source = open(sys.argv[2], 'rb').read()
+ended = 0
+for start in range(0, 96 << 20, 16 << 20):
+    # Of many lengths, none of which divides another.
+    reads = [(start + i * 700001, 4096 if i % 3 == 0 else 600000 + 4001 * i) for i in range(16)]
+    buffers = [nbd.Buffer(length) for _, length in reads]
+    cookies = [h.aio_pread(buffer, offset) for (offset, _), buffer in zip(reads, buffers)]
+    for cookie, (offset, length), buffer in zip(cookies, reads, buffers):
+        while not h.aio_command_completed(cookie):
+            h.poll(-1)
+        assert buffer.to_bytearray() == source[offset:offset + length], (offset, length)
+        ended += 1
+print(ended)
+";
+    let setting = setting();
+    let (uri, source) = (&setting.uri, setting.source());
+    tool("nbdcopy", &[source, uri]).success();
+    let told = tool("/usr/bin/python3", &["-c", SCRIPT, uri, source]).success();
+    assert_eq!(told.trim(), "96");
+}
+
 #[test]
 fn qemu_reads_and_writes() {
     let setting = setting();

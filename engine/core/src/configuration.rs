@@ -239,6 +239,7 @@ impl Node {
         self.barrier_await_only(present);
         self.give_up_own_legs();
         self.notice(Notice::Configured(next));
+        self.end_stale_handshakes();
     }
 
     /// Drops the marks that a commit has made void. A configuration that is learned in a handshake voids none:

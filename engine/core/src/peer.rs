@@ -117,6 +117,20 @@ impl Session {
         }
     }
 
+    /// Whether its handshake is under way, and over another configuration than this one.
+    pub(crate) fn is_stale(&self, configuration: &Configuration) -> bool {
+        match (self.stage, self.verdict()) {
+            (Stage::Greeting, _) => {
+                let sent = self.sent.as_ref();
+                sent.is_some_and(|sent| sent.configuration != *configuration)
+            }
+            (Stage::Settling, Some(Verdict::InSync | Verdict::Resume)) => {
+                self.agreed.as_ref() != Some(configuration)
+            }
+            _ => false,
+        }
+    }
+
     /// The handshake's verdict, once there is one.
     pub(crate) fn verdict(&self) -> Option<Verdict> {
         self.outcome.as_ref().map(|outcome| outcome.verdict)

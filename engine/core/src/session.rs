@@ -204,6 +204,17 @@ impl Node {
         !(members.contains(driver) && fits && drives)
     }
 
+    /// Sessions that have not come to a verdict, or to one that is to be acted upon, begin anew once the configuration is
+    /// another than theirs: what we have said of ourselves holds no more, and "nothing to do" was over that (R8).
+    pub(crate) fn end_stale_handshakes(&mut self) {
+        for peer in self.others.iter() {
+            let session = self.peer(peer).session.as_ref();
+            if session.is_some_and(|session| session.is_stale(&self.configuration)) {
+                self.disconnect(peer, "the configuration has changed meanwhile", true);
+            }
+        }
+    }
+
     /// Frames that have waited for a configuration go on.
     pub(crate) fn release_held(&mut self, peer: Slot) {
         if let Some(session) = self.peer_mut(peer).session.as_mut() {

@@ -3,7 +3,7 @@
 
 use super::world::{World, slot};
 use crate::command::{Answer, Command};
-use crate::event::{DiskError, Effect, Effects, Event, Kind, RequestError};
+use crate::event::{DiskError, Effect, Effects, Event, Kind, RequestError, SessionId};
 use crate::status::ReplicationState;
 use format::frame::Frame;
 use format::types::{
@@ -241,4 +241,40 @@ fn a_swap_whose_outcome_was_lost_on_the_way_is_answered_by_it() {
         assert_eq!(answer.map(|answer| answer.is_ok()), Some(committed));
         world.assert_protected();
     }
+}
+
+#[test]
+fn what_was_said_of_a_configuration_that_was_left_is_no_verdict() {
+    let mut world = World::new(3);
+    world.partition(0, 1);
+    world.partition(1, 2);
+    // What one of them says is long on its way.
+    let identity = Box::new(world.node(2).identity_for(slot(1)));
+    world.write(0, 1, 1, 1);
+    world.settle();
+    assert!(!world.node(0).configuration.in_sync.contains(slot(1)));
+    let (peer, session) = (slot(2), SessionId(999));
+    world.step(1, Event::PeerConnected { peer, session });
+    world.run();
+    // The other is faster, and its news later.
+    world.pause(0, true);
+    world.cut.retain(|pair| *pair != (0, 1));
+    world.pass(200_000_000);
+    assert_eq!(world.node(1).configuration.epoch, 2);
+    world.machines[1].notices.clear();
+    let event = Event::Frame {
+        peer,
+        session,
+        frame: Frame::Identity(identity),
+        epoch: 1,
+        payload: None,
+    };
+    world.step(1, event);
+    world.run();
+    let rows = world.machines[1].rows();
+    assert!(rows.is_empty(), "{rows:?}, and it lacks block 1");
+    world.pause(0, false);
+    world.heal();
+    world.settle();
+    world.assert_protected();
 }

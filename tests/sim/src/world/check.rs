@@ -194,7 +194,7 @@ impl World {
         self.is_past_handshake(host, member) && self.hosts[member].dark_since <= made_at
     }
 
-    /// Whether the node works with the other.
+    /// Whether the node works with the other, and over their present link.
     fn is_past_handshake(&self, host: usize, other: usize) -> bool {
         let Some(node) = &self.hosts[host].node else {
             return false;
@@ -205,7 +205,8 @@ impl World {
             .iter()
             .find(|peer| peer.slot == slot)
             .map(|peer| peer.replication);
-        state.is_some_and(|state| state != ReplicationState::Off)
+        let works = state.is_some_and(|state| state != ReplicationState::Off);
+        works && self.has_agreed(host, other)
     }
 
     /// Blocks of a host's disk may have changed.

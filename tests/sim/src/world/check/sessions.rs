@@ -19,6 +19,8 @@ pub(crate) struct Known {
     answered: Nanos,
     /// Since when this end has believed in a link whose pings nobody answers.
     silent_since: Option<Nanos>,
+    /// This end has come to a verdict.
+    agreed: bool,
     /// The chunks that this end has marked for the other, as it said.
     told: BTreeMap<u32, u32>,
     /// Everything is compared.
@@ -199,7 +201,13 @@ impl World {
     /// Looks at a notice: R8, and what a walk is.
     pub(crate) fn check_notice(&mut self, host: usize, notice: &Notice) {
         match notice {
-            Notice::Handshake { peer, row } => self.check_row(host, *peer, row),
+            Notice::Handshake { peer, row } => {
+                if let Some(id) = self.network.open_of(host, peer.index()) {
+                    let end = self.network.connections[&id].end_of(host);
+                    self.checks.known(id, end).agreed = true;
+                }
+                self.check_row(host, *peer, row);
+            }
             Notice::Promoted { .. } => self.checks.written.clear(),
             Notice::ServesFlushed => self.reckon(self.lineage_of(host)),
             Notice::ResyncStarted {
@@ -214,9 +222,21 @@ impl World {
         }
     }
 
-    /// R8: no verdict is "nothing to do" while a side has marks.
+    /// Whether the node has come to a verdict over the link that it believes in now.
+    pub(super) fn has_agreed(&self, host: usize, other: usize) -> bool {
+        self.network.open_of(host, other).is_some_and(|id| {
+            let end = self.network.connections[&id].end_of(host);
+            let known = self.checks.sessions.get(&(id, end));
+            known.is_some_and(|known| known.agreed)
+        })
+    }
+
+    /// R8: no verdict is "nothing to do" while a side has marks. One over a link that the other has left concerns nobody:
+    /// what it had marked when it spoke is not known any more, and nothing will be written by way of this link.
     fn check_row(&mut self, host: usize, peer: Slot, row: &'static str) {
-        if !crate::coverage::NOTHING_TO_DO.contains(&row) {
+        let left =
+            self.network.open_of(host, peer.index()) != self.network.open_of(peer.index(), host);
+        if left || !crate::coverage::NOTHING_TO_DO.contains(&row) {
             return;
         }
         let slot = self.hosts[host].slot;

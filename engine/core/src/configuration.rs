@@ -34,9 +34,12 @@ impl Node {
             // Its data is not of the history that it would carry on: it hands over, and drops nobody.
             return;
         }
-        if !self.disk_usable() && self.is_member() {
-            // With our own disk gone nobody else is given up.
-            self.doomed = NodeSet::only(self.slot);
+        if !self.disk_usable() {
+            // With our own disk gone nobody else is given up; nor is it, where no other has a copy that could be used.
+            self.doomed = match self.has_good_member() {
+                true => NodeSet::only(self.slot),
+                false => NodeSet::EMPTY,
+            };
         }
         let staying = self.configuration.in_sync.difference(self.doomed);
         // No commit leaves the in-sync set empty.
@@ -57,6 +60,14 @@ impl Node {
             in_sync: staying,
         };
         self.commit(next, Cause::Drop);
+    }
+
+    /// Whether another member may have a copy that can be used.
+    pub(crate) fn has_good_member(&self) -> bool {
+        self.other_members().iter().any(|member| {
+            let known = self.peer(member).disk_state;
+            known.is_none_or(|state| matches!(state, DiskState::UpToDate | DiskState::Outdated))
+        })
     }
 
     /// Has a configuration of our own committed: by the arbiter, or by making it durable here.

@@ -427,6 +427,7 @@ impl Node {
             if !self.is_best() {
                 return;
             }
+            self.tell_what_is_given_up();
             self.clear_suspicion();
         }
         self.resume();
@@ -455,7 +456,7 @@ impl Node {
     }
 
     /// Whether every other member is connected and none can make this one good: each may have lost writes as
-    /// well, or has no copy that could be used.
+    /// well, or has no copy. One whose disk has failed may have all of it: an operator gives that up, or time does.
     pub(crate) fn is_best(&self) -> bool {
         self.other_members().iter().all(|member| {
             let idle = self
@@ -465,7 +466,10 @@ impl Node {
             let useless = idle
                 .and_then(|session| session.heard.as_ref())
                 .is_some_and(|heard| {
-                    !matches!(heard.disk_state, DiskState::UpToDate | DiskState::Outdated)
+                    matches!(
+                        heard.disk_state,
+                        DiskState::Diskless | DiskState::Inconsistent
+                    )
                 });
             useless || self.has_given_up(member) || self.heard_suspect(member)
         })

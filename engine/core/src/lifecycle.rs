@@ -107,6 +107,9 @@ impl Node {
     pub(crate) fn promote(&mut self, id: u64, force: bool) {
         match self.promotion_members(force) {
             Ok(Some(members)) => {
+                if !force {
+                    self.tell_what_is_given_up();
+                }
                 self.disconnect_all("roles have changed", true);
                 self.begin_promotion(Some(members), force, Some(id));
             }

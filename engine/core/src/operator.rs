@@ -70,7 +70,9 @@ impl Node {
             .collect();
         let failed = self.superblock.disk_state == DiskState::Failed;
         let serves = self.configuration.primary == Some(self.slot);
-        let alone = self.other_members().is_empty() && self.is_member();
+        // Where the disks of all have failed the primary's counts again: none is better, and only it may say so.
+        let alone = self.is_member()
+            && (self.other_members().is_empty() || serves && !self.has_good_member());
         if failed && self.is_admitting_any() {
             // Who is about to be a member has done what this disk has not.
             return self.refuse_command(id, "another replica is about to join; try again");
@@ -90,9 +92,13 @@ impl Node {
                 state: self.superblock.disk_state,
             });
         }
-        if failed && alone && matches!(self.role, Role::Waiting) {
-            // There is nobody else to wait for.
-            self.resume();
+        if failed && alone {
+            self.tell_what_is_given_up();
+            self.clear_suspicion();
+            if matches!(self.role, Role::Waiting) {
+                // There is nobody else to wait for.
+                self.resume();
+            }
         }
         if full && !self.is_member() {
             // Nothing of our history counts: every block is compared.

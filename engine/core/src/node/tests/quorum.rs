@@ -3,7 +3,7 @@
 use super::world::{World, slot};
 use crate::arbiter::Question;
 use crate::command::{Answer, Command};
-use crate::event::RequestError;
+use crate::event::{DiskError, Event, RequestError};
 use crate::notice::Notice;
 use crate::status::{ArbiterStanding, Role};
 use crate::{Failover, Lease, Settings};
@@ -162,7 +162,7 @@ fn a_handover_that_comes_while_a_replica_stops_does_not_keep_it() {
     let mut world = World::new(2);
     world.step(
         1,
-        crate::event::Event::Command {
+        Event::Command {
             id: 900,
             command: Command::Swap,
         },
@@ -172,7 +172,7 @@ fn a_handover_that_comes_while_a_replica_stops_does_not_keep_it() {
     }
     world.step(
         1,
-        crate::event::Event::Command {
+        Event::Command {
             id: 901,
             command: Command::Stop,
         },
@@ -225,6 +225,63 @@ fn a_swap_is_refused_while_nobody_could_decide_on_it() {
     world.settle();
     assert_eq!(world.command(1, Command::Swap), Ok(Answer::Done));
     assert!(serves(&mut world, 1));
+}
+
+/// The one has lost its power, and the other's disk fails before it is back, with a disk that works or does not.
+fn power_and_disk_lost(settings: Settings, disk: DiskState) -> World {
+    let mut world = World::with(2, settings);
+    world.write(0, 1, 1, 1);
+    world.settle();
+    world.machines[1].disk_fails = Some(DiskError::Io);
+    world.write(0, 2, 1, 2);
+    world.step(0, Event::TurnEnded);
+    world.power_cut(0);
+    world.pass(1_000_000_000);
+    assert_eq!(world.node(1).status().disk_state, DiskState::Failed);
+    world.machines[1].disk_fails = None;
+    world.machines[0].superblock.disk_state = disk;
+    world.start(0);
+    world.machines[0].notices.clear();
+    world
+}
+
+const RESYNC: Command = Command::Resync {
+    full: false,
+    to: None,
+};
+
+#[test]
+fn a_failed_disk_may_have_all_and_is_waited_for() {
+    let lost = || power_and_disk_lost(automatic(), DiskState::UpToDate);
+    let told = |world: &World| world.machines[0].notices.contains(&Notice::ServesFlushed);
+    let mut world = lost();
+    world.pass(8_000_000_000);
+    assert!(!serves(&mut world, 0) && !told(&world));
+    world.pass(4_000_000_000);
+    assert!(serves(&mut world, 0) && told(&world));
+
+    // Who says that the copy is to be written anew has given up what it held.
+    let mut world = lost();
+    world.pass(1_000_000_000);
+    assert!(!serves(&mut world, 0));
+    assert_eq!(world.command(1, RESYNC), Ok(Answer::Done));
+    assert!(serves(&mut world, 0) && told(&world));
+    world.assert_protected();
+}
+
+#[test]
+fn where_all_disks_have_failed_the_primary_s_can_be_taken_again() {
+    for settings in [Settings::default(), automatic()] {
+        let mut world = power_and_disk_lost(settings, DiskState::Failed);
+        world.settle();
+        let members = world.node(0).configuration.in_sync;
+        assert_eq!(members.len(), 2, "no disk is better than the other");
+        assert_eq!(world.command(1, RESYNC), Ok(Answer::Done));
+        assert_eq!(world.command(0, RESYNC), Ok(Answer::Done));
+        world.settle();
+        assert_eq!(world.read(0, 1), Ok(1));
+        world.assert_protected();
+    }
 }
 
 #[test]
@@ -319,7 +376,7 @@ fn nothing_is_served_before_the_members_have_told_in_what_they_differ() {
     let promote = Command::Promote { force: true };
     world.step(
         1,
-        crate::event::Event::Command {
+        Event::Command {
             id: 900,
             command: promote,
         },

@@ -229,7 +229,10 @@ impl Node {
     /// Whether a suspect replica serves what it has: nobody has more, or nobody who has has come for long.
     pub(crate) fn may_serve_suspect(&self) -> bool {
         let mut present = self.up_among(self.other_members()).iter();
-        let nobody = present.all(|member| self.peer(member).disk_state == Some(DiskState::Failed));
+        let nobody = present.all(|member| {
+            let failed = self.peer(member).disk_state == Some(DiskState::Failed);
+            failed || self.has_no_more(member)
+        });
         let waited = self.settings.suspect_promotes_after;
         let waited = waited.is_some_and(|wait| self.now >= self.opened_at + wait);
         self.is_best() || nobody && waited
@@ -238,9 +241,8 @@ impl Node {
     /// A suspect replica is about to serve: unless all others have lost their power as well, or were given up, one of
     /// them may have had what this one has not.
     pub(crate) fn tell_what_is_given_up(&mut self) {
-        let has_no_more = |member| self.has_given_up(member) || self.heard_suspect(member);
-        let all = self.other_members().iter().all(has_no_more);
-        if self.superblock.suspect && !all {
+        let mut others = self.other_members().iter();
+        if self.superblock.suspect && !others.all(|member| self.has_no_more(member)) {
             self.notice(Notice::ServesFlushed);
         }
     }

@@ -36,7 +36,8 @@ impl Node {
         }
         if !self.disk_usable() {
             // With our own disk gone nobody else is given up; nor is it, where no other has a copy that could be used.
-            self.doomed = match self.has_good_member() {
+            let mut others = self.other_members().iter();
+            self.doomed = match others.any(|member| self.may_be_good(member)) {
                 true => NodeSet::only(self.slot),
                 false => NodeSet::EMPTY,
             };
@@ -62,12 +63,10 @@ impl Node {
         self.commit(next, Cause::Drop);
     }
 
-    /// Whether another member may have a copy that can be used.
-    pub(crate) fn has_good_member(&self) -> bool {
-        self.other_members().iter().any(|member| {
-            let known = self.peer(member).disk_state;
-            known.is_none_or(|state| matches!(state, DiskState::UpToDate | DiskState::Outdated))
-        })
+    /// Whether another replica may have a copy that can be used, as far as was heard.
+    pub(crate) fn may_be_good(&self, other: Slot) -> bool {
+        let known = self.peer(other).disk_state;
+        known.is_none_or(|state| matches!(state, DiskState::UpToDate | DiskState::Outdated))
     }
 
     /// Has a configuration of our own committed: by the arbiter, or by making it durable here.

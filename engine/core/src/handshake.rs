@@ -471,8 +471,13 @@ impl Node {
                         DiskState::Diskless | DiskState::Inconsistent
                     )
                 });
-            useless || self.has_given_up(member) || self.heard_suspect(member)
+            useless || self.has_no_more(member)
         })
+    }
+
+    /// Whether the connected member may have lost writes as well, or its side was given up.
+    pub(crate) fn has_no_more(&self, member: Slot) -> bool {
+        self.has_given_up(member) || self.heard_suspect(member)
     }
 }
 

@@ -70,15 +70,17 @@ impl Node {
             .collect();
         let failed = self.superblock.disk_state == DiskState::Failed;
         let serves = self.configuration.primary == Some(self.slot);
-        // Where the disks of all have failed the primary's counts again: none is better, and only it may say so.
-        let alone = self.is_member()
-            && (self.other_members().is_empty() || serves && !self.has_good_member());
+        // Where the disks of all have failed the primary's counts again: none is better. All have to say so, and that they
+        // know of nothing later; and only one may, since two that did would differ.
+        let no_better = |member| serves && self.agrees(member) && !self.may_be_good(member);
+        let alone = self.is_member() && self.other_members().iter().all(no_better);
         if failed && self.is_admitting_any() {
             // Who is about to be a member has done what this disk has not.
             return self.refuse_command(id, "another replica is about to join; try again");
         }
         if failed && serves && !alone {
-            let text = "this node serves although its disk has failed: swap to another first";
+            let text = "this node is the primary although its disk has failed: swap to another first; \
+                        where all disks have failed, all nodes have to be connected";
             return self.refuse_command(id, text);
         }
         if failed {

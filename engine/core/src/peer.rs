@@ -61,7 +61,7 @@ pub(crate) struct Held {
 pub(crate) struct Session {
     pub(crate) id: SessionId,
     pub(crate) stage: Stage,
-    /// What we said; the verdict is over this, whatever has changed since.
+    /// What we said; the verdict is over this. Were the configuration to change before it, the session would end.
     pub(crate) sent: Option<Box<Identity>>,
     pub(crate) heard: Option<Box<Identity>>,
     pub(crate) outcome: Option<Outcome>,

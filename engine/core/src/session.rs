@@ -204,8 +204,8 @@ impl Node {
         !(members.contains(driver) && fits && drives)
     }
 
-    /// Sessions that have not come to a verdict, or to one that is to be acted upon, begin anew once the configuration is
-    /// another than theirs: what we have said of ourselves holds no more, and "nothing to do" was over that (R8).
+    /// Handshakes begin anew that are over another configuration than the present one, and have no verdict yet, or that there
+    /// is nothing to do and it is not acted upon yet: we may have marked the peer since we spoke (R8).
     pub(crate) fn end_stale_handshakes(&mut self) {
         for peer in self.others.iter() {
             let session = self.peer(peer).session.as_ref();

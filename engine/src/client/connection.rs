@@ -29,8 +29,8 @@ pub(super) struct Connection {
     issuing: Option<u32>,
     /// The read whose data has been announced in part: no other's may come before its end.
     announcing: Option<u32>,
-    /// Reads with data that wait for its end. They keep no room from it: all were issued before its first part, which had
-    /// room beside theirs, and its other parts need no more.
+    /// Reads with data that wait for its end. They keep no room from it: those that were issued before its last part were
+    /// so before its first, which had room beside theirs, and its other parts need no more.
     waiting: VecDeque<u32>,
     filling: Option<Filling>,
     /// Bytes of a refused payload that are to be thrown away.

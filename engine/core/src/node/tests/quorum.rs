@@ -285,6 +285,62 @@ fn where_all_disks_have_failed_the_primary_s_can_be_taken_again() {
 }
 
 #[test]
+fn a_failed_disk_is_taken_again_only_with_the_word_of_the_others() {
+    // Heard once, and not to be asked now.
+    let mut world = power_and_disk_lost(Settings::default(), DiskState::Failed);
+    world.settle();
+    world.partition(0, 1);
+    world.settle();
+    assert!(world.command(0, RESYNC).is_err());
+    assert_eq!(world.node(0).status().disk_state, DiskState::Failed);
+
+    // Another has served since, and its disk has failed as well.
+    let mut world = World::new(2);
+    world.write(0, 1, 1, 1);
+    world.settle();
+    world.crash(0);
+    world.machines[0].superblock.disk_state = DiskState::Failed;
+    world.settle();
+    let promoted = world.command(1, Command::Promote { force: true });
+    assert_eq!(promoted, Ok(Answer::Done));
+    world.write(1, 1, 1, 9);
+    world.settle();
+    world.machines[1].disk_fails = Some(DiskError::Io);
+    world.write(1, 2, 1, 2);
+    world.settle();
+    assert_eq!(world.node(1).status().disk_state, DiskState::Failed);
+    world.machines[1].disk_fails = None;
+    world.start(0);
+    world.settle();
+    let _ = world.command(0, RESYNC);
+    assert!(!serves(&mut world, 0), "its data is of before");
+    assert_eq!(world.command(1, RESYNC), Ok(Answer::Done));
+    world.settle();
+    assert_eq!(world.read(1, 1), Ok(9));
+    world.assert_protected();
+}
+
+#[test]
+fn with_a_failed_disk_among_three_two_suspects_wait_no_longer_than_for_nobody() {
+    let mut world = World::with(3, automatic());
+    world.write(0, 1, 1, 1);
+    world.settle();
+    world.crash(1);
+    world.machines[1].superblock.disk_state = DiskState::Failed;
+    world.machines[1].superblock.clean = true;
+    world.power_cut(0);
+    world.power_cut(2);
+    (0..3).for_each(|index| world.start(index));
+    world.pass(8_000_000_000);
+    assert!((0..3).all(|index| !serves(&mut world, index)));
+    world.pass(12_000_000_000);
+    assert!((0..3).any(|index| serves(&mut world, index)));
+    assert_eq!(world.command(1, RESYNC), Ok(Answer::Done));
+    world.settle();
+    world.assert_protected();
+}
+
+#[test]
 fn a_suspect_member_waits_for_one_that_is_not_and_then_serves_what_was_flushed() {
     let mut world = World::with(2, automatic());
     world.write(0, 1, 1, 1);

@@ -72,10 +72,12 @@ pub(crate) async fn act(
         Action::Resync { full, to } => resync(daemon, hosted, full, to.as_deref()).await,
         Action::Pause => {
             hosted.command(Command::Pause(true)).await?;
+            daemon.resyncs.notify_one();
             Ok(Outcome::line(format!("{name}: resyncs are held back")))
         }
         Action::Resume => {
             hosted.command(Command::Pause(false)).await?;
+            daemon.resyncs.notify_one();
             Ok(Outcome::line(format!("{name}: resyncs go on")))
         }
         Action::Resolve {

@@ -147,6 +147,9 @@ pub(crate) struct ResyncView {
     pub(crate) node: String,
     /// `SyncSource`, `SyncTarget`, `VerifySource` or `VerifyTarget`.
     pub(crate) direction: String,
+    /// It copies nothing yet: as many of other volumes are under way as the configuration allows.
+    #[serde(default)]
+    pub(crate) waits: bool,
     /// Bytes marked at its start.
     pub(crate) bytes_total: u64,
     /// Bytes dealt with.

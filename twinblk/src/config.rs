@@ -39,6 +39,8 @@ const SPIN_US_MAX: u64 = 1000;
 const ARENA_BYTES: Range<u64> = 4 << 20..(4 << 30) + 1;
 /// A peer is pinged this often within its timeout.
 const PINGS_PER_LEASE: u32 = 8;
+/// More at once than this would be all of them.
+const RESYNCS_AT_ONCE: Range<u64> = 1..1025;
 /// A hook that takes longer than an hour is a service, and hooks start services.
 const HOOK_SECONDS: Range<u64> = 1..3601;
 /// How long a daemon may take to start again: no time at all would run hooks at every upgrade.
@@ -73,10 +75,21 @@ pub(crate) struct Config {
     pub(crate) arena_bytes: u64,
     /// Where health and metrics are told, if anywhere.
     pub(crate) http: Option<Address>,
+    /// Which resyncs go on at once.
+    pub(crate) resync: Resync,
     /// What the agent runs.
     pub(crate) hooks: Hooks,
     /// Where attached volumes are.
     pub(crate) attach: Attach,
+}
+
+/// Which resyncs go on at once.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) struct Resync {
+    /// So many of this node's volumes.
+    pub(crate) at_once: usize,
+    /// These before all others, in this order.
+    pub(crate) first: Vec<Name>,
 }
 
 /// Where attached volumes are.
@@ -121,6 +134,7 @@ struct File {
     failover: FailoverSection,
     io: IoSection,
     http: HttpSection,
+    resync: ResyncSection,
     hooks: HooksSection,
     attach: AttachSection,
 }
@@ -203,6 +217,7 @@ impl Config {
                 slow_peer: self.failover.slow_peer.map(nanos),
                 restart_hold: nanos(self.failover.restart_hold),
                 suspect_promotes_after: self.failover.suspect_promotes_after.map(nanos),
+                takes_turns: true,
                 ..Settings::default()
             },
             arena_bytes: usize::try_from(self.arena_bytes).unwrap_or(usize::MAX),
@@ -267,6 +282,7 @@ impl File {
             spin: Duration::from_micros(spin_us),
             arena_bytes: bounded("arena", arena, 64 << 20, ARENA_BYTES)?,
             http: self.http.listen,
+            resync: self.resync.check()?,
             hooks: self.hooks.check()?,
             attach: Attach {
                 devices: self.attach.devices,
@@ -313,6 +329,23 @@ fn spin_us_default() -> u64 {
 #[serde(deny_unknown_fields, default)]
 struct HttpSection {
     listen: Option<Address>,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(deny_unknown_fields, default)]
+struct ResyncSection {
+    at_once: Option<Spanned<u64>>,
+    first: Vec<Named>,
+}
+
+impl ResyncSection {
+    fn check(self) -> Result<Resync, Complaint> {
+        let at_once = bounded("at_once", self.at_once, 2, RESYNCS_AT_ONCE)?;
+        Ok(Resync {
+            at_once: usize::try_from(at_once).unwrap_or(usize::MAX),
+            first: self.first.into_iter().map(|Named(name)| name).collect(),
+        })
+    }
 }
 
 #[derive(Deserialize)]

@@ -22,7 +22,7 @@ use replica::notice::Notice;
 use std::collections::BTreeSet;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use tokio::sync::mpsc;
+use tokio::sync::{Notify, mpsc};
 use tokio::task::JoinSet;
 
 /// What an open replica says, on its way to the daemon's thread.
@@ -48,6 +48,8 @@ pub(crate) struct Daemon {
     pub(crate) maintenance: Maintenance,
     /// What this node is to its volumes.
     pub(crate) duties: Duties,
+    /// A resync has begun or ended.
+    pub(crate) resyncs: Notify,
     creating: Mutex<BTreeSet<VolumeId>>,
     handler: Handler,
 }
@@ -91,6 +93,7 @@ impl Daemon {
             links: Links::default(),
             maintenance,
             duties: Duties::new(),
+            resyncs: Notify::new(),
             creating: Mutex::default(),
             config,
         };
@@ -243,6 +246,12 @@ impl Daemon {
     fn noticed(&self, hosted: &Arc<Hosted>, notice: &Notice) {
         self.events
             .push(happenings::of_notice(&hosted.record, notice));
+        if let Notice::ResyncStarted { .. }
+        | Notice::ResyncDone { .. }
+        | Notice::Disconnected { .. } = notice
+        {
+            self.resyncs.notify_one();
+        }
         if let Notice::ResyncDone { .. } = notice {
             let hosted = hosted.clone();
             // A disk that hangs must keep no other replica's event waiting.

@@ -44,6 +44,7 @@ mod nodes;
 mod registry;
 mod serve;
 mod state_folder;
+mod turns;
 mod units;
 mod view;
 mod volumes;

@@ -7,7 +7,7 @@ use crate::failure::{Context, Failure};
 use crate::handlers;
 use crate::happenings::Incident;
 use crate::logging::{self, tell_service_manager};
-use crate::{admin, control_links, data_links, http, listener, watching};
+use crate::{admin, control_links, data_links, http, listener, turns, watching};
 use nbd_server::listener::Listener;
 use std::path::Path;
 use std::sync::Arc;
@@ -77,6 +77,7 @@ async fn serve(config: Config) -> Result<(), Failure> {
     // Those who ask by the admin socket find every volume that there is.
     watching::begin(&daemon, &stopped);
     tokio::spawn(watching::watch_all(daemon.clone(), stopped.clone()));
+    tokio::spawn(turns::take_turns(daemon.clone(), stopped.clone()));
     if let Some(http) = http {
         tokio::spawn(http::serve(daemon.clone(), http));
     }

@@ -40,7 +40,7 @@ pub(crate) fn of_open(
         attached: false,
         paused: replica.paused,
         replicas: replicas(record, replica),
-        resync: walking(replica).map(|peer| resync(record, peer, now)),
+        resync: walking(replica).map(|peer| resync(record, replica, peer, now)),
         last_receipt: replica
             .last_receipt
             .map(|receipt| receipt_view(receipt, application_p99_us)),
@@ -177,7 +177,7 @@ fn replicas(record: &Record, replica: &ReplicaStatus) -> Vec<ReplicaView> {
     std::iter::once(own).chain(others).collect()
 }
 
-fn resync(record: &Record, peer: &PeerStatus, now: u64) -> ResyncView {
+fn resync(record: &Record, replica: &ReplicaStatus, peer: &PeerStatus, now: u64) -> ResyncView {
     let progress = peer.progress.unwrap_or_default();
     let elapsed = u128::from(now.saturating_sub(progress.started_at).max(1));
     let rate = u128::from(progress.bytes_done) * 1_000_000_000 / elapsed;
@@ -185,6 +185,7 @@ fn resync(record: &Record, peer: &PeerStatus, now: u64) -> ResyncView {
     ResyncView {
         node: record.node_name(peer.slot),
         direction: format!("{:?}", peer.replication),
+        waits: replica.resyncing && !replica.has_turn,
         bytes_total: progress.bytes_total,
         bytes_done: progress.bytes_done,
         bytes_on_wire: progress.bytes_on_wire,

@@ -43,6 +43,8 @@ pub enum Command {
     Arbitrate(Failover),
     /// Hold walks to the other replicas back, or let them go on.
     Pause(bool),
+    /// Where resyncs take turns ([`Settings::takes_turns`](crate::Settings::takes_turns)): this one may copy now, or has to wait.
+    Turn(bool),
     /// Stop: finish what is in hand, flush everything, mark a clean stop. The answer is the last effect.
     Stop,
 }

@@ -11,6 +11,7 @@ use crate::limits::CHECK_INTERVAL_NANOS;
 use crate::notice::Notice;
 use crate::operation::{IoTarget, OperationId, Operations, Work};
 use crate::peer::Peer;
+use crate::progress::Leave;
 use crate::quorum::{Arbitration, Leases};
 use crate::random::Random;
 use crate::role::{Role, Swapping};
@@ -92,7 +93,7 @@ pub struct Node {
     pub(crate) blocked: Vec<OperationId>,
     /// Requests that have arrived while the volume is being handed over.
     pub(crate) postponed: VecDeque<Request>,
-    pub(crate) paused: bool,
+    pub(crate) leave: Leave,
     /// Checkpoints begun by this process.
     pub(crate) checkpoints: u64,
     pub(crate) opened_at: Nanos,

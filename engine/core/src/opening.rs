@@ -10,6 +10,7 @@ use crate::node::{Node, Opening};
 use crate::notice::Notice;
 use crate::operation::Operations;
 use crate::peer::Peer;
+use crate::progress::Leave;
 use crate::quorum::{Arbitration, Leases};
 use crate::random::Random;
 use crate::role::Role;
@@ -74,7 +75,7 @@ impl Node {
             again: false,
             blocked: Vec::new(),
             postponed: VecDeque::new(),
-            paused: false,
+            leave: Leave::at_first(&settings),
             checkpoints: 0,
             opened_at: now,
             arbitration: Arbitration::default(),

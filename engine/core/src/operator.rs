@@ -26,7 +26,11 @@ impl Node {
             Command::Discard { slot } => self.discard(id, slot),
             Command::Grow { size_bytes } => self.grow(id, size_bytes),
             Command::Pause(paused) => {
-                self.paused = paused;
+                self.leave.paused = paused;
+                self.answer(id, Ok(Answer::Done));
+            }
+            Command::Turn(has_turn) => {
+                self.leave.has_turn = has_turn;
                 self.answer(id, Ok(Answer::Done));
             }
             Command::Arbitrate(failover) => self.arbitrate(id, failover),

@@ -8,6 +8,7 @@
 
 use crate::operation::OperationId;
 use crate::pace::Pace;
+use crate::settings::Settings;
 use crate::status::Receipt;
 use crate::time::Nanos;
 use format::types::NodeSet;
@@ -21,6 +22,28 @@ pub(crate) enum Goal {
     Resync,
     /// Everything is compared.
     Verify { repair: bool },
+}
+
+/// Which walks may go on.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Leave {
+    /// None may: an operator holds them back.
+    pub(crate) paused: bool,
+    /// Resyncs may, for all that other volumes do.
+    pub(crate) has_turn: bool,
+}
+
+impl Leave {
+    pub(crate) fn at_first(settings: &Settings) -> Leave {
+        Leave {
+            paused: false,
+            has_turn: !settings.takes_turns,
+        }
+    }
+
+    pub(crate) fn allows(self, goal: Goal) -> bool {
+        !self.paused && (self.has_turn || goal != Goal::Resync)
+    }
 }
 
 /// A walk under way.

@@ -60,7 +60,9 @@ impl Node {
             forced: self.superblock.forced,
             frozen: self.leases.frozen_told,
             arbiter: self.has_arbiter().then_some(self.arbitration.standing),
-            paused: self.paused,
+            paused: self.leave.paused,
+            resyncing: self.is_resyncing(),
+            has_turn: self.leave.has_turn,
             peers: self
                 .peers
                 .iter()

@@ -25,6 +25,8 @@ pub struct Settings {
     pub slow_peer: Option<Nanos>,
     /// How long requests are held without a quorum before clients are sent away; `None` for as long as it takes.
     pub freeze_max: Option<Nanos>,
+    /// A resync copies nothing before it is told that it is its turn: other volumes' may be under way.
+    pub takes_turns: bool,
 }
 
 impl Default for Settings {
@@ -39,6 +41,7 @@ impl Default for Settings {
             restart_hold: 30_000_000_000,
             slow_peer: None,
             freeze_max: None,
+            takes_turns: false,
         }
     }
 }

@@ -152,6 +152,10 @@ pub struct Status {
     pub arbiter: Option<ArbiterStanding>,
     /// Walks are held back.
     pub paused: bool,
+    /// It brings another replica up to date.
+    pub resyncing: bool,
+    /// Where resyncs take turns: it is this one's.
+    pub has_turn: bool,
     /// The other replicas.
     pub peers: Vec<PeerStatus>,
     /// The last resync that ended.

@@ -30,6 +30,11 @@ impl Node {
         self.peer_mut(peer).session.as_mut()?.walk.as_deref_mut()
     }
 
+    /// Whether this replica brings another up to date.
+    pub(crate) fn is_resyncing(&self) -> bool {
+        !self.trailing_targets().union(self.joining).is_empty()
+    }
+
     /// Targets that get every write although nothing waits for them.
     pub(crate) fn trailing_targets(&self) -> NodeSet {
         let resyncing = |peer: &&crate::peer::Peer| {
@@ -137,13 +142,14 @@ impl Node {
     }
 
     fn walk_more_chunks(&mut self, peer: Slot) {
-        if self.paused {
-            return;
-        }
         let (now, p99_max) = (self.now, self.settings.application_p99_max);
+        let leave = self.leave;
         let Some(walk) = self.walk_mut(peer) else {
             return;
         };
+        if !leave.allows(walk.goal) {
+            return;
+        }
         let chunks_max = walk.pace.chunks(now, p99_max);
         loop {
             let Some(walk) = self

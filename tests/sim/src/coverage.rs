@@ -221,6 +221,8 @@ const COMMANDS: &[&str] = &[
     "discard",
     "pause",
     "go on",
+    "its turn",
+    "no more its turn",
     "grow",
     "stop",
 ];

@@ -65,6 +65,7 @@ impl Plan {
                     .then(|| rng.between(40, 200) * MILLISECOND),
                 restart_hold: 2 * peer_timeout,
                 io_timeout: rng.between(600, 2000) * MILLISECOND,
+                takes_turns: rng.permille(300),
                 ..Settings::default()
             },
             disk_latency: rng.between(20, 900) * 1000,

@@ -1,6 +1,6 @@
 //! What the daemon tells, as tables and lines for a person.
 
-use crate::api::{ArbiterView, ConfigurationView, NodeView, ReplicaView, VolumeView};
+use crate::api::{ArbiterView, ConfigurationView, NodeView, ReplicaView, ResyncView, VolumeView};
 use crate::event_log::EventView;
 use crate::units::Size;
 use comfy_table::{CellAlignment, Table, presets};
@@ -170,16 +170,7 @@ fn write_volume(out: &mut String, volume: &VolumeView) -> std::fmt::Result {
     }
     writeln!(out, "{}", replicas(&volume.replicas))?;
     if let Some(resync) = &volume.resync {
-        writeln!(
-            out,
-            "  {} with {}: {} of {}, {}/s, {} on the wire",
-            resync.direction,
-            resync.node,
-            Size(resync.bytes_done),
-            Size(resync.bytes_total),
-            Size(resync.rate_bytes_per_s),
-            Size(resync.bytes_on_wire)
-        )?;
+        write_resync(out, resync)?;
     }
     if let Some(receipt) = &volume.last_receipt {
         writeln!(out, "  last resync: {receipt}")?;
@@ -189,6 +180,26 @@ fn write_volume(out: &mut String, volume: &VolumeView) -> std::fmt::Result {
             out,
             "  {} clients; {} reads, {} writes, {} flushes; 50% within {} us, 99% within {} us",
             io.clients, io.reads, io.writes, io.flushes, io.latency_p50_us, io.latency_p99_us
+        )?;
+    }
+    Ok(())
+}
+
+fn write_resync(out: &mut String, resync: &ResyncView) -> std::fmt::Result {
+    writeln!(
+        out,
+        "  {} with {}: {} of {}, {}/s, {} on the wire",
+        resync.direction,
+        resync.node,
+        Size(resync.bytes_done),
+        Size(resync.bytes_total),
+        Size(resync.rate_bytes_per_s),
+        Size(resync.bytes_on_wire)
+    )?;
+    if resync.waits {
+        writeln!(
+            out,
+            "  it waits for its turn: other volumes are being resynced"
         )?;
     }
     Ok(())

@@ -31,6 +31,9 @@ lease_ms = 500
 spin_us = 0
 arena = "8M"
 
+[resync]
+first = ["pgdata"]
+
 [http]
 listen = "127.0.0.1:7780"
 
@@ -49,6 +52,8 @@ fn a_good_file_is_read_with_defaults() {
     assert_eq!(config.peers[1].addresses.len(), 2);
     assert_eq!(config.lease, Duration::from_millis(500));
     assert_eq!(config.arena_bytes, 8 << 20);
+    assert_eq!(config.resync.at_once, 2);
+    assert_eq!(config.resync.first[0].as_str(), "pgdata");
     let options = config.options();
     assert_eq!(options.settings.peer_timeout, 500_000_000);
     assert_eq!(options.spin_nanos_max, 0);

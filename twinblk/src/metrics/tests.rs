@@ -57,6 +57,7 @@ fn gauges_rise_while_a_copy_is_missing_and_return_to_zero() {
     let mut behind = alone();
     behind.state = "Resync 25%".to_owned();
     behind.resync = Some(ResyncView {
+        waits: false,
         node: "beta".to_owned(),
         direction: "SyncSource".to_owned(),
         bytes_total: 16384,

@@ -30,6 +30,8 @@ fn record() -> Record {
 /// Alpha is the primary, both are in sync.
 fn protected() -> ReplicaStatus {
     ReplicaStatus {
+        resyncing: false,
+        has_turn: false,
         slot: slot(0),
         role: Role::Primary,
         size_bytes: 1 << 30,

@@ -2,10 +2,12 @@
 
 use e2e::checks::{assert_copies, assert_holds, receipt};
 use e2e::cluster::Cluster;
+use e2e::foreign::tool;
 use e2e::journal::Journal;
 use e2e::load::{Load, Plan, Report};
 use e2e::verdict::differing_blocks;
 use e2e::{PATIENCE, wait_for};
+use serde_json::Value;
 
 const GIB_BLOCKS: u64 = 256 << 10;
 
@@ -48,6 +50,65 @@ fn a_thousand_random_writes_move_a_thousand_blocks() {
         "{crossed} bytes crossed the link"
     );
     assert_copies(&cluster, "main", &report.journal);
+}
+
+/// Those of the volumes that are being copied now.
+fn copied(cluster: &Cluster, volumes: &[&'static str]) -> Vec<&'static str> {
+    let copied = |volume: &&&'static str| {
+        let status = cluster.nodes[0].status(volume);
+        status.is_some_and(|status| status["resync"]["waits"] == false)
+    };
+    volumes.iter().filter(copied).copied().collect()
+}
+
+#[test]
+fn resyncs_take_turns() {
+    let volumes = ["one", "two", "three"];
+    let mut cluster = Cluster::prepared(&["alpha", "beta"]);
+    cluster.nodes[0].configure("[resync]\nat_once = 1\n");
+    cluster.start();
+    volumes
+        .iter()
+        .for_each(|volume| cluster.create(volume, "256M"));
+    cluster.beta().kill();
+    for volume in volumes {
+        cluster.nodes[0].wait_state(volume, "Alone");
+        cluster.nodes[0].ok(&["volume", "pause", volume]);
+        let uri = cluster.nodes[0].uri(volume);
+        let write = ["-f", "raw", "-c", "write -P 7 0 128M", "-c", "flush", &uri];
+        tool("qemu-io", &write).success();
+    }
+    cluster.beta().start();
+    for volume in volumes {
+        let waits = |status: &Value| status["resync"]["waits"] == true;
+        cluster.nodes[0].wait_status(volume, "a resync that waits", waits);
+    }
+    for volume in volumes {
+        cluster.nodes[0].ok(&["volume", "resume", volume]);
+    }
+    // One that was being copied before and after another was had its turn at the same time.
+    let mut seen: Vec<Vec<&str>> = Vec::new();
+    wait_for("all to be copied", PATIENCE, || {
+        seen.push(copied(&cluster, &volumes));
+        let done = |volume: &&str| {
+            cluster.nodes[0]
+                .status(volume)
+                .is_some_and(|status| status["state"] == "Protected")
+        };
+        volumes.iter().all(done).then_some(())
+    });
+    for window in seen.windows(3) {
+        let [before, now, after] = window else {
+            unreachable!("windows of three")
+        };
+        let throughout = before.iter().filter(|volume| after.contains(volume));
+        let others = |volume: &&str| now.iter().any(|other| other != volume);
+        assert!(
+            !throughout.copied().any(|volume| others(&volume)),
+            "{seen:?}"
+        );
+    }
+    assert!(seen.iter().any(|copied| !copied.is_empty()), "{seen:?}");
 }
 
 #[test]

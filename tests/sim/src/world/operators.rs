@@ -43,6 +43,8 @@ fn kind(command: &Command) -> &'static str {
         Command::Grow { .. } => "grow",
         Command::Pause(true) => "pause",
         Command::Pause(false) => "go on",
+        Command::Turn(true) => "its turn",
+        Command::Turn(false) => "no more its turn",
         Command::Arbitrate(_) => "arbitrate",
         Command::Stop => "stop",
     }
@@ -151,6 +153,7 @@ impl World {
         }
         self.see_to_halted(&statuses);
         self.see_to_failed_disks(&statuses);
+        self.see_to_turns(&statuses);
         self.see_to_split_brain(&statuses);
         self.see_to_service(&statuses);
         if let Phase::Calm { until } = self.phase {
@@ -203,6 +206,24 @@ impl World {
             }
             if status.paused && (calm || self.fate.permille(200)) {
                 self.command(host, Command::Pause(false));
+            }
+        }
+    }
+
+    /// Resyncs of other volumes, which are no part of this world, leave the turn to this one or take it.
+    fn see_to_turns(&mut self, statuses: &[Option<Status>]) {
+        if !self.plan.settings.takes_turns {
+            return;
+        }
+        let calm = self.phase != Phase::Turmoil;
+        for (host, status) in statuses.iter().enumerate() {
+            let Some(status) = status.as_ref().filter(|status| status.resyncing) else {
+                continue;
+            };
+            if !status.has_turn && (calm || self.fate.permille(300)) {
+                self.command(host, Command::Turn(true));
+            } else if status.has_turn && !calm && self.fate.permille(300) {
+                self.command(host, Command::Turn(false));
             }
         }
     }

@@ -2,6 +2,7 @@
 //! from happening in each.
 
 use super::world::{World, slot};
+use crate::Settings;
 use crate::command::{Answer, Command};
 use crate::event::{DiskError, Effect, Effects, Event, Kind, RequestError, SessionId};
 use crate::status::ReplicationState;
@@ -277,4 +278,30 @@ fn what_was_said_of_a_configuration_that_was_left_is_no_verdict() {
     world.heal();
     world.settle();
     world.assert_protected();
+}
+
+#[test]
+fn a_resync_copies_nothing_before_its_turn_and_all_that_is_written_meanwhile() {
+    let mut world = World::with(
+        2,
+        Settings {
+            takes_turns: true,
+            ..Settings::default()
+        },
+    );
+    world.partition(0, 1);
+    world.settle();
+    world.write(0, 1, 1, 1);
+    world.settle();
+    world.heal();
+    world.settle();
+    let status = world.node(0).status();
+    assert!(status.resyncing && !status.has_turn);
+    world.write(0, 2, 1, 2);
+    world.settle();
+    let held = |world: &World, block| world.machines[1].blocks.get(&block).copied();
+    assert_eq!((held(&world, 1), held(&world, 2)), (None, Some(2)));
+    assert_eq!(world.command(0, Command::Turn(true)), Ok(Answer::Done));
+    world.assert_protected();
+    assert!(!world.node(0).status().resyncing);
 }

@@ -491,7 +491,7 @@ impl World {
 
     /// Holds a node's walks back, or lets them go on, even one that is not open yet.
     pub(super) fn pause(&mut self, index: usize, paused: bool) {
-        self.node(index).paused = paused;
+        self.node(index).leave.paused = paused;
     }
 
     /// All machines are members, equal, and hold no buffer any more.

@@ -215,6 +215,27 @@ fn nothing_made_by_a_program_is_tracked() {
     assert_none("files that a program made", &found);
 }
 
+#[test]
+fn every_fuzz_target_is_built() {
+    const TARGETS: &str = "tests/fuzz/fuzz_targets/";
+    let manifests = manifests();
+    let built = manifests.iter().find_map(|(path, manifest)| {
+        (path == "tests/fuzz/Cargo.toml").then(|| manifest.get("bin")?.as_array())?
+    });
+    let built: Vec<&str> = built
+        .expect("the fuzz targets have a manifest")
+        .iter()
+        .filter_map(|program| program.get("path")?.as_str())
+        .collect();
+    let found: Vec<String> = tree::rust_files()
+        .iter()
+        .filter(|file| file.path.starts_with(TARGETS))
+        .filter(|file| !built.iter().any(|path| file.path.ends_with(path)))
+        .map(|file| file.path.clone())
+        .collect();
+    assert_none("fuzz targets that no manifest names", &found);
+}
+
 /// Every tracked manifest with its path.
 fn manifests() -> Vec<(String, toml::Table)> {
     tree::files()

@@ -28,6 +28,11 @@ impl Backoff {
         }
     }
 
+    /// What was tried went well, and has lasted so long: that much is taken off the next pause.
+    pub(crate) fn lasted(&mut self, time: Duration) {
+        self.next = self.next.saturating_sub(time).max(FIRST);
+    }
+
     /// Waits.
     pub(crate) async fn rest(&mut self) {
         let pause = self.pause();
@@ -47,6 +52,7 @@ impl Backoff {
 #[cfg(test)]
 mod tests {
     use super::{Backoff, FIRST, LONGEST};
+    use std::time::Duration;
 
     #[test]
     fn pauses_double_up_to_a_bound() {
@@ -61,5 +67,28 @@ mod tests {
             whole = (whole * 2).min(LONGEST);
         }
         assert_eq!(whole, LONGEST);
+    }
+
+    #[test]
+    fn what_lasts_shortens_the_next_pause() {
+        let mut backoff = Backoff::default();
+        for _ in 0..20 {
+            backoff.pause();
+        }
+        backoff.lasted(LONGEST / 4);
+        let pause = backoff.pause();
+        assert!(
+            pause <= LONGEST * 3 / 4 && pause >= LONGEST * 3 / 8,
+            "{pause:?}"
+        );
+        backoff.lasted(LONGEST);
+        assert!(backoff.pause() <= FIRST);
+        // What ends at once again and again is tried less and less often.
+        let mut pauses = Duration::ZERO;
+        for _ in 0..20 {
+            backoff.lasted(Duration::from_millis(1));
+            pauses = backoff.pause();
+        }
+        assert!(pauses >= LONGEST / 2, "{pauses:?}");
     }
 }

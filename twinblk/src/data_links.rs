@@ -17,8 +17,6 @@ use tokio::time::timeout;
 /// The node whose connections give way waits this long for the other's before it dials, so that two
 /// rarely meet.
 const COURTESY: Duration = Duration::from_millis(100);
-/// A link that lived longer than this ended for a new reason: the next is dialled at once.
-const LONG_LIFE: Duration = Duration::from_secs(1);
 
 /// Keeps the links of an open replica up until it is forgotten.
 pub(crate) fn keep(daemon: &Arc<Daemon>, hosted: &Arc<Hosted>) {
@@ -39,26 +37,28 @@ async fn keep_linked(
     member: Member,
     link: Arc<DataLink>,
 ) {
-    let mut backoff = Backoff::default();
+    // Who cannot be reached is dialled less and less often, and apart from that a link that ends as soon as it is up.
+    let (mut dialling, mut ending) = (Backoff::default(), Backoff::default());
     let mut polite = daemon.local.node > member.node;
     loop {
         match link.state() {
             State::Forgotten => return,
             State::StandAlone => {
                 link.changed().await;
-                backoff = Backoff::default();
+                (dialling, ending) = (Backoff::default(), Backoff::default());
             }
             State::Up { since, .. } => {
                 link.changed().await;
                 if matches!(link.state(), State::Up { .. }) {
                     continue;
                 }
-                if since.elapsed() > LONG_LIFE {
-                    backoff = Backoff::default();
-                    polite = daemon.local.node > member.node;
-                } else {
-                    // A link that ends soon after its handshake would end so again.
-                    backoff.rest().await;
+                // It worked, and most that have ended on purpose: where roles change one follows on another at once.
+                dialling = Backoff::default();
+                polite = daemon.local.node > member.node;
+                ending.lasted(since.elapsed());
+                tokio::select! {
+                    () = ending.rest() => {}
+                    () = link.changed() => {}
                 }
             }
             State::Wanted if polite => {
@@ -69,7 +69,7 @@ async fn keep_linked(
             State::Wanted => {
                 dial_once(&daemon, &hosted, &member, &link).await;
                 tokio::select! {
-                    () = backoff.rest() => {}
+                    () = dialling.rest() => {}
                     () = link.changed() => {}
                 }
             }

@@ -315,6 +315,11 @@ impl Node {
             return;
         };
         session.relation = relation;
+        // Our identity was said before.
+        let adopted = session
+            .outcome
+            .as_ref()
+            .is_some_and(|outcome| outcome.adopt == Some(Side::Local));
         match relation {
             Relation::Driver(_) => {
                 session.stage = Stage::Marking;
@@ -326,7 +331,13 @@ impl Node {
                 self.send_marks(peer);
                 self.session_up(peer);
             }
-            Relation::Mirror | Relation::Idle => self.session_up(peer),
+            Relation::Mirror | Relation::Idle => {
+                if adopted {
+                    let state = self.superblock.disk_state;
+                    self.send(peer, Frame::Disk(state), None);
+                }
+                self.session_up(peer);
+            }
         }
     }
 

@@ -321,6 +321,32 @@ fn a_failed_disk_is_taken_again_only_with_the_word_of_the_others() {
 }
 
 #[test]
+fn who_hears_in_a_handshake_that_it_is_a_member_says_what_its_disk_is_then() {
+    let mut world = World::new(2);
+    world.write(0, 1, 1, 1);
+    world.settle();
+    world.partition(0, 1);
+    world.settle();
+    // It has promised its admission, which was committed after the link had ended. Then the primary's disk has failed.
+    (0..2).for_each(|index| world.crash(index));
+    let alone = world.machines[0].superblock.configuration;
+    let left = &mut world.machines[0].superblock;
+    left.configuration.epoch = alone.epoch + 2;
+    left.configuration.in_sync = NodeSet::only(slot(1));
+    left.disk_state = DiskState::Failed;
+    let joined = &mut world.machines[1].superblock;
+    joined.configuration = alone;
+    joined.data_generation = alone.generation;
+    joined.disk_state = DiskState::Inconsistent;
+    joined.pending_admission = Some((alone.epoch + 1, alone.generation));
+    (0..2).for_each(|index| world.start(index));
+    world.heal();
+    world.settle();
+    assert_eq!(world.command(1, Command::Swap), Ok(Answer::Done));
+    assert!(serves(&mut world, 1));
+}
+
+#[test]
 fn with_a_failed_disk_among_three_two_suspects_wait_no_longer_than_for_nobody() {
     let mut world = World::with(3, automatic());
     world.write(0, 1, 1, 1);

@@ -13,6 +13,7 @@ mod hasher;
 mod mailbox;
 mod memory;
 mod metrics;
+mod outgoing;
 mod reactor;
 mod report;
 mod shell;

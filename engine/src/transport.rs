@@ -1,8 +1,9 @@
 //! Data links to peers: frames in, frames out, payloads straight between sockets and slots.
 
 use crate::memory::{self, Pool};
+use crate::outgoing::Outgoing;
 use crate::shell::{Shell, Token};
-use crate::socket::{Filling, Inbox, Outbox};
+use crate::socket::{Filling, Inbox};
 use format::frame::{Frame, HEADER_BYTES, Header, PayloadSummary, decode_header};
 use format::types::Slot;
 use replica::event::{Event, Nanos, Payload, SessionId};
@@ -44,7 +45,7 @@ struct Link {
     /// A frame whose payload is on its way.
     incoming: Option<Incoming>,
     filling: Option<Filling>,
-    outbox: Outbox,
+    outgoing: Outgoing,
     /// Set once the core has ended the session: until then its last frames may leave.
     closing_until: Option<Nanos>,
 }
@@ -86,11 +87,11 @@ impl Transport {
         let mut link = Link {
             peer,
             session,
+            outgoing: Outgoing::new(&socket),
             socket,
             inbox: Inbox::new(received),
             incoming: None,
             filling: None,
-            outbox: Outbox::new(),
             closing_until: None,
         };
         let advanced = link.advance(shell);
@@ -113,18 +114,12 @@ impl Transport {
         else {
             return;
         };
-        let batch = link.outbox.gathering();
         let summary = payload.map(|payload| shell.buffers.summary(payload));
-        frame.encode(epoch, summary, batch.bytes());
-        if let Some(Payload {
-            buffer,
-            start,
-            length,
-        }) = payload
-        {
-            let range = start as usize..(start + length) as usize;
-            batch.push_slot(shell.buffers.slot(buffer).clone(), range);
-        }
+        let payload = payload.map(|payload| {
+            let range = payload.start as usize..(payload.start + payload.length) as usize;
+            (shell.buffers.slot(payload.buffer).clone(), range)
+        });
+        link.outgoing.push(frame, epoch, summary, payload);
     }
 
     /// Ends a session as the core wants it: what is queued leaves first, if it can within a moment.
@@ -150,8 +145,8 @@ impl Transport {
     pub(crate) fn turn_ended(&mut self, shell: &mut Shell) {
         for link in &mut self.links {
             let token = Token::Link(link.session);
-            link.outbox.send(shell, &link.socket, token);
-            if link.closing_until.is_some() && link.outbox.is_empty() {
+            link.outgoing.send(shell, &link.socket, token);
+            if link.closing_until.is_some() && link.outgoing.is_empty() {
                 // The peer answers the end of the stream with its own.
                 link.socket.shut_down(Shutdown::Write);
             }
@@ -168,7 +163,7 @@ impl Transport {
 
     /// Whether nothing waits to be sent.
     pub(crate) fn is_quiet(&self) -> bool {
-        self.links.iter().all(|link| link.outbox.is_empty())
+        self.links.iter().all(|link| link.outgoing.is_empty())
     }
 
     /// When [`Transport::turn_ended`] next has something to do by itself.
@@ -198,12 +193,13 @@ impl Transport {
 
     /// An operation of a session has ended. Of a session that is over nothing is left to be done.
     pub(crate) fn completed(&mut self, shell: &mut Shell, session: SessionId, done: Done) {
+        let now = shell.now;
         let Some(link) = self.link(session) else {
             return;
         };
         let result = match done {
             Done::Send(result, batch) => {
-                link.outbox.sent(batch);
+                link.outgoing.sent(batch, &link.socket, now);
                 result.map_err(|error| format!("sending failed: {error}"))
             }
             received => match link.inbox.received(received, &mut link.filling) {

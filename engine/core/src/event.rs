@@ -262,7 +262,7 @@ pub enum Effect {
         /// What.
         page: BitmapPage,
     },
-    /// Send a frame, after all that was sent before in the session.
+    /// Send a frame, after all that was sent before in the session; what of it is urgent may overtake the rest.
     Send {
         /// To whom.
         peer: Slot,

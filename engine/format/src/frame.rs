@@ -9,10 +9,12 @@ mod encode;
 mod header;
 mod invalid;
 pub mod kind;
+mod order;
 #[cfg(test)]
 mod tests;
 
 pub use header::{HEADER_BYTES, Header, PROTOCOL_VERSION, PayloadSummary, decode_header};
+pub use order::Holds;
 
 use crate::types::{BootId, Configuration, DiskState, Generation, NodeId, VolumeId};
 

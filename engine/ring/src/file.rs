@@ -39,6 +39,21 @@ impl File {
         Ok(File::from(descriptor))
     }
 
+    /// Bounds what the kernel takes of a TCP socket that it has not sent, apart from what is on its way: a send waits
+    /// for the rest.
+    pub fn bound_unsent(&self, bytes: u32) -> io::Result<()> {
+        const LENGTH: libc::socklen_t = 4;
+        let value: *const u32 = &bytes;
+        let (level, option) = (libc::IPPROTO_TCP, libc::TCP_NOTSENT_LOWAT);
+        // SAFETY: the descriptor is open, and the option's value is four bytes that outlive the call.
+        let result =
+            unsafe { libc::setsockopt(self.number(), level, option, value.cast(), LENGTH) };
+        match result {
+            0 => Ok(()),
+            _ => Err(io::Error::last_os_error()),
+        }
+    }
+
     /// The descriptor's number.
     pub(crate) fn number(&self) -> i32 {
         self.descriptor.as_raw_fd()

@@ -229,12 +229,12 @@ fn what_is_sent_leaves_in_order_and_before_the_end() {
         bench
             .transport
             .send(&mut bench.shell, SESSION, &frame, 3, Some(payload));
-        let pong = Frame::Pong { echo: sequence };
+        let small = Frame::Checkpoint { number: sequence };
         bench
             .transport
-            .send(&mut bench.shell, SESSION, &pong, 3, None);
+            .send(&mut bench.shell, SESSION, &small, 3, None);
         expected.extend(encoded(&frame, 3, Some(&data[part])));
-        expected.extend(encoded(&pong, 3, None));
+        expected.extend(encoded(&small, 3, None));
         if sequence == 5 {
             bench.turn();
         }

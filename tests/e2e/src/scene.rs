@@ -126,6 +126,11 @@ impl Scene {
         reigns
     }
 
+    /// No node sends faster than this.
+    pub fn slow_down(&self, mbit_per_s: u32) {
+        (0..self.cluster.nodes.len()).for_each(|node| self.hosts.limit(node, mbit_per_s));
+    }
+
     /// Parts the arbiter from all nodes.
     pub fn lose_arbiter(&self) {
         let arbiter = self.cluster.nodes.len();

@@ -3,6 +3,7 @@
 use crate::content::Content;
 use crate::rng::Rng;
 use bytes::Bytes;
+use format::frame::{Frame, Holds};
 use replica::event::{Nanos, SessionId};
 use std::collections::{BTreeMap, VecDeque};
 
@@ -21,6 +22,8 @@ pub enum Packet {
         bytes: Bytes,
         /// The payload.
         payload: Option<Content>,
+        /// What may not overtake it.
+        holds: Holds,
     },
     /// The other end has closed, or is found dead.
     End,
@@ -160,6 +163,41 @@ impl Network {
         let stream = &mut connection.streams[end];
         stream.newest = stream.newest.max(now + delay);
         stream.packets.push_back((stream.newest, packet));
+    }
+
+    /// Puts an urgent frame before some of what is on its way from this end, as far as it may overtake it; whether there
+    /// was anything to overtake.
+    pub fn push_urgent(
+        &mut self,
+        id: ConnectionId,
+        end: usize,
+        frame: &Frame,
+        bytes: Bytes,
+        rng: &mut Rng,
+    ) -> bool {
+        let Some(connection) = self.connections.get_mut(&id) else {
+            return false;
+        };
+        let packets = &mut connection.streams[end].packets;
+        let passed = packets.iter().rev();
+        let passed = passed
+            .take_while(|(_, packet)| match packet {
+                Packet::Frame { holds, .. } => frame.may_overtake(*holds),
+                Packet::Hello | Packet::End => false,
+            })
+            .count();
+        if passed == 0 {
+            return false;
+        }
+        let place = packets.len() - 1 - rng.index(passed);
+        let at = packets[place].0;
+        let packet = Packet::Frame {
+            bytes,
+            payload: None,
+            holds: frame.holds(),
+        };
+        packets.insert(place, (at, packet));
+        true
     }
 
     /// When the next packet from this end can arrive.

@@ -7,7 +7,7 @@ use e2e::journal::Journal;
 use e2e::load::Plan;
 use e2e::rounds;
 use e2e::scene::{Fault, Moment, Scene, VOLUME, events_after};
-use e2e::timeline::median_and_max;
+use e2e::timeline::{Stamp, median_and_max};
 use e2e::verdict::differing_blocks;
 use rustix::process::Signal;
 use std::time::Duration;
@@ -21,8 +21,10 @@ const WINDOW: Duration = Duration::from_millis(1_000);
 const BLACKOUT_MEDIAN_MAX: Duration = Duration::from_millis(250);
 /// Swaps follow each other this quickly.
 const BETWEEN_SWAPS: Duration = Duration::from_secs(2);
-/// As fast as a bad line between two houses.
-const SLOW_MBIT_PER_S: u32 = 50;
+/// From a good line between two houses to a bad one, which takes seconds for what a client has in flight.
+const MBITS_PER_S: [u32; 3] = [200, 50, 10];
+/// Events of a node that another seems dead to.
+const SEEMS_DEAD: [&str; 3] = ["disconnected", "frozen", "failover-started"];
 /// A standstill longer than the lease, and shorter than the other's patience.
 const LONGER_THAN_THE_LEASE: Duration = Duration::from_millis(2_400);
 const PAIR: [&str; 2] = ["alpha", "beta"];
@@ -191,18 +193,10 @@ fn a_slow_link_makes_nobody_seem_dead() {
     };
     scene.cluster.create(VOLUME, "64M");
     let mut journal = Journal::new(1, BLOCKS);
-    for mbit_per_s in [200, SLOW_MBIT_PER_S] {
-        scene.hosts.limit(0, mbit_per_s);
-        scene.hosts.limit(1, mbit_per_s);
-        let plan = Plan {
-            connections: 1,
-            depth: 32,
-            blocks_max: 64,
-            pause: Duration::ZERO,
-            ..plan(u64::from(mbit_per_s))
-        };
-        let load = scene.load(0, journal, &plan);
-        std::thread::sleep(Duration::from_secs(if is_long() { 60 } else { 6 }));
+    for mbit_per_s in MBITS_PER_S {
+        scene.slow_down(mbit_per_s);
+        let load = scene.load(0, journal, &large_writes(u64::from(mbit_per_s)));
+        std::thread::sleep(Duration::from_secs(if is_long() { 60 } else { 8 }));
         let trace = load.stop();
         assert_eq!(trace.assert_one_at_a_time(), []);
         assert!(trace.errors.is_empty(), "{:?}", trace.errors);
@@ -215,12 +209,57 @@ fn a_slow_link_makes_nobody_seem_dead() {
     }
     for node in &scene.cluster.nodes {
         let names = event_names(node);
-        for name in ["disconnected", "frozen", "failover-started"] {
+        for name in SEEMS_DEAD {
             assert!(!names.contains(&name.to_owned()), "{name}: {}", node.log());
         }
     }
     scene.cluster.nodes[0].wait_state(VOLUME, "Protected");
     assert_copies(&scene.cluster, VOLUME, &journal);
+}
+
+/// As much in flight as one client may have: 32 writes of up to 256 KiB.
+fn large_writes(seed: u64) -> Plan {
+    Plan {
+        connections: 1,
+        depth: 32,
+        blocks_max: 64,
+        pause: Duration::ZERO,
+        ..plan(seed)
+    }
+}
+
+/// A node that was away is brought up to date over a bad line while clients write as much as they can: its session lasts
+/// until it is, also while it is taken in again.
+#[test]
+fn a_node_comes_back_over_a_slow_link() {
+    let Some(mut scene) = Scene::set(Kind::Witness, &PAIR) else {
+        return;
+    };
+    scene.cluster.create(VOLUME, "16M");
+    let mut journal = Journal::new(1, BLOCKS / 4);
+    for round in 0..rounds(1, 5) {
+        let load = scene.load(0, journal, &large_writes(round as u64));
+        load.wait_for_answers(0, 200);
+        scene.inflict(Fault::Kill, 1);
+        load.wait_for_answers(0, 500);
+        scene.slow_down(MBITS_PER_S[2]);
+        scene.repair(Fault::Kill, 1);
+        let moment = Moment::now();
+        scene.cluster.nodes[0].wait_state(VOLUME, "Protected");
+        println!("{:?} until it is in sync", Stamp::now().since(moment.stamp));
+        load.wait_for_answers(0, 100);
+        for node in &scene.cluster.nodes {
+            for name in SEEMS_DEAD {
+                let after = events_after(node, name, moment);
+                assert_eq!(after, [], "{name}: {}", node.log());
+            }
+        }
+        let trace = load.stop();
+        assert_eq!(trace.assert_one_at_a_time(), []);
+        journal = trace.journal;
+        assert_copies(&scene.cluster, VOLUME, &journal);
+        scene.slow_down(MBITS_PER_S[0]);
+    }
 }
 
 /// From one node to the other and back, each time after so long a while under QD32: nothing is lost, all is answered,

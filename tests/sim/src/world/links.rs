@@ -9,6 +9,9 @@ use format::frame::{Frame, HEADER_BYTES, PayloadSummary, decode_header};
 use format::types::Slot;
 use replica::event::{Event, Nanos, Payload, SessionId};
 
+/// How often what is urgent overtakes what waits.
+const URGENT_PERMILLE: u64 = 500;
+
 impl World {
     /// The node tries to reach all others soon.
     pub(crate) fn dial_all(&mut self, host: usize) {
@@ -129,7 +132,7 @@ impl World {
                 self.lost(id, to, from);
                 self.step(to, Event::PeerLost { peer, session });
             }
-            Packet::Frame { bytes, payload } => {
+            Packet::Frame { bytes, payload, .. } => {
                 self.receive_frame(to, peer, session, &bytes, payload);
             }
         }
@@ -261,16 +264,28 @@ impl World {
         epoch: u64,
         content: Option<Content>,
     ) {
+        let end = self.network.connections[&id].end_of(host);
+        if let Some(urgent) = frame.urgent()
+            && self.chance.permille(URGENT_PERMILLE)
+        {
+            let mut bytes = BytesMut::new();
+            urgent.encode(epoch, None, &mut bytes);
+            let network = &mut self.network;
+            let overtook = network.push_urgent(id, end, &urgent, bytes.freeze(), &mut self.chance);
+            if overtook && urgent == *frame {
+                return;
+            }
+        }
         let summary = frame.has_payload().then(|| {
             let length = u32::try_from(frame.payload_bytes()).expect("a frame is small");
             PayloadSummary { length, crc: 0 }
         });
         let mut bytes = BytesMut::new();
         frame.encode(epoch, summary, &mut bytes);
-        let end = self.network.connections[&id].end_of(host);
         let packet = Packet::Frame {
             bytes: bytes.freeze(),
             payload: content,
+            holds: frame.holds(),
         };
         self.network
             .push(id, end, self.now, packet, &mut self.chance);

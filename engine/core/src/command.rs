@@ -1,10 +1,11 @@
 //! What an operator can tell a replica, and what it answers.
 
 use crate::settings::Failover;
+use format::superblock::Replica;
 use format::types::Slot;
 
 /// An operator's command.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Command {
     /// Become the primary.
     Promote {
@@ -38,6 +39,18 @@ pub enum Command {
     Grow {
         /// Bytes, a multiple of the block size, not less than before.
         size_bytes: u64,
+    },
+    /// The volume has another replica: every other one is told, the primary last, before the new one is opened.
+    AddReplica {
+        /// Its slot, which no other has had.
+        slot: Slot,
+        /// Whose it is.
+        replica: Box<Replica>,
+    },
+    /// The volume has this replica no more: the primary is told first, and drops it where it is a member.
+    RemoveReplica {
+        /// Which.
+        slot: Slot,
     },
     /// An arbiter decides from now on who serves.
     Arbitrate(Failover),

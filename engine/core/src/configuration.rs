@@ -263,7 +263,7 @@ impl Node {
 
     /// Whether a configuration that a peer names is over replicas that the volume has.
     pub(crate) fn knows_all_of(&self, next: Configuration) -> bool {
-        let all = self.others.with(self.slot);
+        let all = self.replicas();
         next.in_sync.difference(all).is_empty()
             && next.primary.is_none_or(|primary| all.contains(primary))
             && (!next.in_sync.is_empty() || next.epoch == 0)

@@ -240,6 +240,8 @@ impl Node {
         self.superblock.history_complete = lineage.complete;
         // All that it may have lost in a power cut it has been given again; another cut makes it suspect anew.
         self.superblock.suspect = false;
+        // Whoever is being told otherwise would draw conclusions from it.
+        self.restart_handshakes();
         let epoch = next.epoch;
         self.persist(Then::Promised {
             peer,

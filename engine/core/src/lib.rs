@@ -38,6 +38,7 @@ mod progress;
 mod quorum;
 mod random;
 pub mod reconcile;
+mod replicas;
 mod report;
 mod request;
 mod role;

@@ -14,6 +14,7 @@ use crate::peer::Peer;
 use crate::progress::Leave;
 use crate::quorum::{Arbitration, Leases};
 use crate::random::Random;
+use crate::replicas::Leaving;
 use crate::role::{Role, Swapping};
 use crate::sequence::Sequences;
 use crate::settings::Settings;
@@ -99,6 +100,8 @@ pub struct Node {
     pub(crate) opened_at: Nanos,
     pub(crate) arbitration: Arbitration,
     pub(crate) leases: Leases,
+    /// A replica that is to be forgotten once it has left the in-sync set.
+    pub(crate) leaving: Option<Leaving>,
     /// The command that a handover to this replica answers.
     pub(crate) swapping: Option<Swapping>,
     /// Commands that a verify answers when it ends.
@@ -255,6 +258,7 @@ impl Node {
             self.settle_sessions();
             self.start_failover();
             self.lifecycle_advance();
+            self.leaving_advance();
             self.start_change();
             self.ask_arbiter();
             self.start_barrier();

@@ -28,8 +28,7 @@ impl Node {
     pub fn open(opening: Opening, settings: Settings, effects: &mut Effects) -> Node {
         let mut random = Random::new(opening.seed);
         let mut superblock = opening.superblock;
-        let slot = superblock.slot;
-        let others = other_replicas(&superblock);
+        let (slot, others) = (superblock.slot, other_replicas(&superblock));
         let unclean = !superblock.clean;
         let mut marks = load_marks(&superblock, others, &opening.pages, &opening.damaged_pages);
         if unclean {
@@ -80,6 +79,7 @@ impl Node {
             opened_at: now,
             arbitration: Arbitration::default(),
             leases: Leases::at(now),
+            leaving: None,
             swapping: None,
             verifying: None,
             last_receipt: None,

@@ -25,6 +25,8 @@ impl Node {
             Command::Resync { full, to } => self.resync(id, full, to),
             Command::Discard { slot } => self.discard(id, slot),
             Command::Grow { size_bytes } => self.grow(id, size_bytes),
+            Command::AddReplica { slot, replica } => self.add_replica(id, slot, &replica),
+            Command::RemoveReplica { slot } => self.remove_replica(id, slot),
             Command::Pause(paused) => {
                 self.leave.paused = paused;
                 self.answer(id, Ok(Answer::Done));

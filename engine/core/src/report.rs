@@ -67,6 +67,7 @@ impl Node {
                 .peers
                 .iter()
                 .flatten()
+                .filter(|peer| self.others.contains(peer.slot))
                 .map(|peer| self.peer_status(peer))
                 .collect(),
             last_receipt: self.last_receipt,

@@ -444,7 +444,7 @@ impl Node {
     pub(crate) fn admitted(&mut self, peer: Slot) {
         let receipt = self.end_walk(peer);
         self.report(peer, receipt);
-        let all = self.others.with(self.slot);
+        let all = self.replicas();
         if self.superblock.forced && self.configuration.in_sync == all {
             self.superblock.forced = false;
             self.persist(Then::Nothing);

@@ -100,6 +100,7 @@ const FRAMES: &[&str] = &[
 /// Rows that replicas of one volume can come to; the others are tried by the table's own tests.
 const ROWS: &[&str] = &[
     "other-size",
+    "lost",
     "no-disk",
     "discarded",
     "discarded-member",
@@ -206,6 +207,7 @@ const FAULTS: &[&str] = &[
     "arbiter's answers lost",
     "process stopped and continued",
     "operator",
+    "membership",
     "history forked by force",
 ];
 
@@ -224,6 +226,8 @@ const COMMANDS: &[&str] = &[
     "its turn",
     "no more its turn",
     "grow",
+    "add replica",
+    "remove replica",
     "stop",
 ];
 

@@ -81,7 +81,7 @@ pub struct Network {
     /// By pair, lower node first.
     pub dialling: BTreeMap<(usize, usize), Dialling>,
     /// `blocked[from][to]`: nothing arrives.
-    pub blocked: [[bool; 3]; 3],
+    pub blocked: [[bool; 4]; 4],
     /// The mean delay of a packet, in nanoseconds.
     pub delay: Nanos,
     next: u64,
@@ -104,7 +104,7 @@ impl Network {
         Network {
             connections: BTreeMap::new(),
             dialling: pairs.map(|pair| (pair, fresh)).collect(),
-            blocked: [[false; 3]; 3],
+            blocked: [[false; 4]; 4],
             delay,
             next: 1,
         }

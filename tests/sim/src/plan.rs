@@ -11,8 +11,10 @@ pub const MILLISECOND: Nanos = 1_000_000;
 /// The shape of one run.
 #[derive(Clone, Debug)]
 pub struct Plan {
-    /// Two or three.
+    /// Two to four.
     pub nodes: usize,
+    /// How many of them have a replica at the beginning. Where that is fewer, replicas come and go.
+    pub copies: usize,
     /// The volume's size.
     pub size_bytes: u64,
     /// The core's timings.
@@ -50,10 +52,13 @@ impl Plan {
             false => EXTENT_BYTES * rng.between(3, 24) + 4096 * rng.below(64),
         };
         let peer_timeout = rng.between(200, 500) * MILLISECOND;
-        let nodes = if rng.permille(300) { 3 } else { 2 };
+        let copies = if rng.permille(300) { 3 } else { 2 };
+        let spare = if rng.permille(250) { 4 - copies } else { 0 };
+        let nodes = copies + spare;
         let failover = failover(rng, peer_timeout);
         Plan {
             nodes,
+            copies,
             size_bytes,
             settings: Settings {
                 peer_timeout,
@@ -89,6 +94,7 @@ impl Plan {
         let timeout = STAGED_LEASE;
         Plan {
             nodes,
+            copies: nodes,
             size_bytes: 3 * EXTENT_BYTES,
             settings: Settings {
                 peer_timeout: timeout,

@@ -4,6 +4,7 @@ use self::check::Checks;
 use self::clients::Clients;
 use self::faults::Cure;
 use self::growth::Growth;
+use self::membership::Membership;
 use self::operators::Operators;
 use self::planted::Saboteur;
 use self::register::Register;
@@ -29,6 +30,7 @@ pub mod faults;
 mod growth;
 mod links;
 mod lives;
+mod membership;
 pub mod operators;
 pub mod planted;
 mod register;
@@ -158,6 +160,7 @@ pub struct World {
     pub(crate) clients: Clients,
     pub(crate) operators: Operators,
     pub(crate) growth: Growth,
+    pub(crate) membership: Membership,
     pub(crate) lineages: Lineages,
     pub(crate) checks: Checks,
     pub(crate) coverage: Coverage,

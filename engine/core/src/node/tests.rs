@@ -3,6 +3,7 @@
 mod guards;
 mod quorum;
 mod register;
+mod replicas;
 mod world;
 
 use self::world::{SIZE, World, slot};
@@ -302,7 +303,7 @@ fn a_verify_finds_what_differs_and_repairs_it() {
     let verify = Command::Verify { repair: true };
     let blocks = SIZE / BLOCK_BYTES;
     assert_eq!(
-        world.command(0, verify),
+        world.command(0, verify.clone()),
         Ok(Answer::Verified {
             blocks,
             differing: 1
@@ -310,7 +311,7 @@ fn a_verify_finds_what_differs_and_repairs_it() {
     );
     world.assert_protected();
     assert_eq!(
-        world.command(0, verify),
+        world.command(0, verify.clone()),
         Ok(Answer::Verified {
             blocks,
             differing: 0
@@ -343,7 +344,7 @@ fn a_grow_that_reached_one_replica_is_finished_later() {
     let grow = Command::Grow {
         size_bytes: SIZE + BLOCK_BYTES,
     };
-    assert_eq!(world.command(1, grow), Ok(Answer::Done));
+    assert_eq!(world.command(1, grow.clone()), Ok(Answer::Done));
     world.crash(1);
     world.start(1);
     world.settle();

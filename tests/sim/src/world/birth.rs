@@ -14,6 +14,7 @@ use crate::trace::Trace;
 use crate::world::check::Checks;
 use crate::world::clients::Clients;
 use crate::world::growth::Growth;
+use crate::world::membership::{Membership, blank};
 use crate::world::operators::Operators;
 use crate::world::planted::Saboteur;
 use crate::world::register::Register;
@@ -60,7 +61,8 @@ impl World {
         saboteur: Saboteur,
         trace: Trace,
     ) -> World {
-        let slots: Vec<Slot> = Slot::all().take(plan.nodes).collect();
+        let all: Vec<Slot> = Slot::all().take(plan.nodes).collect();
+        let slots: Vec<Slot> = all[..plan.copies].to_vec();
         let generation = Generation(rng.wide().to_le_bytes());
         let drawn = rng.index(slots.len());
         let first = Configuration {
@@ -71,16 +73,20 @@ impl World {
         };
         let arbitrated = plan.settings.failover.lease().is_some();
         let volume = VolumeId(rng.wide().to_le_bytes());
-        let replicas = replicas(&slots, &mut rng);
-        let mut hosts: Vec<Host> = slots
-            .iter()
-            .map(|slot| {
-                host(
-                    new_superblock(*slot, first, volume, &replicas, plan.size_bytes),
-                    &mut rng,
-                )
-            })
-            .collect();
+        let identities = replicas(&all, &mut rng);
+        let mut replicas = identities.clone();
+        for slot in &all[plan.copies..] {
+            replicas[slot.index()] = None;
+        }
+        let mut hosts: Vec<Host> = Vec::new();
+        for slot in &all {
+            let mut superblock = new_superblock(*slot, first, volume, &replicas, plan.size_bytes);
+            if !slots.contains(slot) {
+                superblock.replicas[slot.index()] = identities[slot.index()].clone();
+                blank(&mut superblock);
+            }
+            hosts.push(host(superblock, &mut rng));
+        }
         for host in hosts.iter_mut().skip(1) {
             host.drift += saboteur.haste();
         }
@@ -94,6 +100,7 @@ impl World {
             clients: Clients::new(&plan, rng.fork()),
             operators: Operators::default(),
             growth: Growth::default(),
+            membership: Membership::new(first.in_sync, identities),
             lineages: Lineages::new(first),
             checks: Checks::default(),
             coverage: Coverage::default(),
@@ -134,7 +141,7 @@ impl World {
 fn replicas(slots: &[Slot], rng: &mut Rng) -> [Option<Replica>; REPLICAS_MAX] {
     let mut replicas: [Option<Replica>; REPLICAS_MAX] = Default::default();
     for slot in slots {
-        let name = ["alpha", "beta", "gamma"][slot.index()];
+        let name = ["alpha", "beta", "gamma", "delta"][slot.index()];
         replicas[slot.index()] = Some(Replica {
             node: NodeId(rng.wide().to_le_bytes()),
             name: Name::new(name).expect("a name"),

@@ -227,7 +227,7 @@ impl World {
     /// What every member's disk must hold once all is calm.
     pub(crate) fn check_contents(&mut self, lineage: usize) {
         let order = self.clients.order() + 1;
-        for host in 0..self.hosts.len() {
+        for host in self.replicas().collect::<Vec<_>>() {
             let oracle = &self.lineages.get(lineage).oracle;
             let disk = &self.hosts[host].disk;
             let numbers = oracle

@@ -22,14 +22,13 @@ impl World {
     /// An operator grows the volume, or finishes what was left half done, if every replica is connected.
     pub(crate) fn grow(&mut self) {
         let statuses: Option<Vec<Status>> = self
-            .hosts
-            .iter()
-            .map(|host| host.node.as_ref().map(|node| node.status()))
+            .replicas()
+            .map(|host| self.hosts[host].node.as_ref().map(|node| node.status()))
             .collect();
         let Some(statuses) = statuses.filter(|all| all.iter().all(is_connected)) else {
             return;
         };
-        if !self.growth.left.is_empty() {
+        if !self.growth.left.is_empty() || self.membership.is_changing() {
             return;
         }
         if statuses
@@ -38,9 +37,9 @@ impl World {
         {
             self.plan.size_bytes += BLOCK_BYTES * self.fate.between(1, 600);
         }
-        let mut hosts: Vec<usize> = (0..self.hosts.len()).collect();
-        hosts.sort_by_key(|host| statuses[*host].role != Role::Primary);
-        self.growth.left = hosts;
+        let mut hosts: Vec<&Status> = statuses.iter().collect();
+        hosts.sort_by_key(|status| status.role != Role::Primary);
+        self.growth.left = hosts.iter().map(|status| status.slot.index()).collect();
         self.grow_next();
     }
 
@@ -66,7 +65,7 @@ impl World {
     }
 }
 
-fn is_connected(status: &Status) -> bool {
+pub(super) fn is_connected(status: &Status) -> bool {
     let mut peers = status.peers.iter();
     peers.all(|peer| peer.connection == ConnectionState::Connected)
 }

@@ -12,7 +12,7 @@ use replica::{Node, Opening};
 impl World {
     /// A node starts, if it is down.
     pub(crate) fn start(&mut self, host: usize) {
-        if self.hosts[host].node.is_some() {
+        if self.hosts[host].node.is_some() || !self.has_replica(host) {
             return;
         }
         let recovered = match self.hosts[host].meta.recover() {
@@ -133,6 +133,7 @@ impl World {
         self.forget_clients(host);
         self.operators.forget(host);
         self.growth.forget();
+        self.membership.forget();
     }
 
     /// The node is to start again after a while.

@@ -41,6 +41,8 @@ fn kind(command: &Command) -> &'static str {
         Command::Resync { full: true, .. } => "resync in full",
         Command::Discard { .. } => "discard",
         Command::Grow { .. } => "grow",
+        Command::AddReplica { .. } => "add replica",
+        Command::RemoveReplica { .. } => "remove replica",
         Command::Pause(true) => "pause",
         Command::Pause(false) => "go on",
         Command::Turn(true) => "its turn",
@@ -60,7 +62,7 @@ impl World {
         self.operators.next += 1;
         let id = self.operators.next;
         self.hosts[host].forced |= command == Command::Promote { force: true };
-        self.operators.commands.insert(id, (host, command));
+        self.operators.commands.insert(id, (host, command.clone()));
         self.step(host, Event::Command { id, command });
     }
 
@@ -89,6 +91,9 @@ impl World {
             }
             Command::Discard { .. } if result.is_err() => self.operators.kept = None,
             Command::Grow { .. } => self.grown(host, result.is_ok()),
+            Command::AddReplica { .. } | Command::RemoveReplica { .. } => {
+                self.membership_told(host, result);
+            }
             Command::Promote { force: true } => {
                 let forced = (host, Command::Promote { force: true });
                 let another = self
@@ -115,7 +120,20 @@ impl World {
             .fate
             .permille(500)
             .then(|| slots[self.fate.index(slots.len())]);
-        let command = match self.fate.weighted(&[30, 10, 12, 10, 8, 10, 3, 3, 1, 8]) {
+        let command = match self.fate.weighted(&[
+            30,
+            10,
+            12,
+            10,
+            8,
+            10,
+            3,
+            3,
+            1,
+            8,
+            30 * u32::from(self.membership.may_change()),
+        ]) {
+            10 => return self.change_membership(),
             9 => {
                 self.coverage.fault("operator");
                 return self.grow();
@@ -156,6 +174,7 @@ impl World {
         self.see_to_turns(&statuses);
         self.see_to_split_brain(&statuses);
         self.see_to_service(&statuses);
+        self.see_to_membership(&statuses);
         if let Phase::Calm { until } = self.phase {
             self.see_to_calm(until, &statuses);
         }
@@ -248,7 +267,7 @@ impl World {
             split.extend(peers.map(|peer| [status.slot, peer.slot]));
         }
         let sides = (!split.is_empty()).then(|| split[self.fate.index(split.len())]);
-        let everyone = statuses.iter().all(Option::is_some);
+        let everyone = self.replicas().all(|host| statuses[host].is_some());
         let Some(sides) = sides.filter(|_| everyone) else {
             let healed = statuses
                 .iter()
@@ -367,7 +386,10 @@ impl World {
         let [primary] = primaries[..] else {
             return Err(format!("{} nodes serve", primaries.len()));
         };
-        if primary.configuration.in_sync.len() != self.hosts.len() {
+        if self.membership.is_changing() {
+            return Err("a replica is to come or to go".into());
+        }
+        if primary.configuration.in_sync != self.membership.wanted {
             return Err(format!("the configuration is {:?}", primary.configuration));
         }
         if primary.size_bytes != self.plan.size_bytes {
@@ -388,18 +410,22 @@ impl World {
 
     /// Nothing is on its way, as far as one can see: the disks are the same, and nobody holds a buffer.
     fn is_still(&self) -> bool {
-        let same = (1..self.hosts.len()).all(|host| self.identical(0, host));
-        same && self.hosts.iter().all(|host| host.arena.held() == 0)
+        let same = self
+            .copies()
+            .all(|(first, host)| self.identical(first, host));
+        same && self
+            .replicas()
+            .all(|host| self.hosts[host].arena.held() == 0)
     }
 
     /// All is well: the disks must be, too.
     fn conclude(&mut self) {
-        for host in 1..self.hosts.len() {
-            if !self.identical(0, host) {
-                let differ = self.checks.differ.get(&(0, host));
+        for (one, host) in self.copies().collect::<Vec<_>>() {
+            if !self.identical(one, host) {
+                let differ = self.checks.differ.get(&(one, host));
                 let first = differ.and_then(|blocks| blocks.first().copied());
                 self.fail(Checker::R10, || {
-                    format!("block {first:?} of {host} is not that of 0")
+                    format!("block {first:?} of {host} is not that of {one}")
                 });
             }
         }
@@ -408,7 +434,7 @@ impl World {
             let lineage = self.lineage_of(primary);
             self.check_contents(lineage);
         }
-        for host in 0..self.hosts.len() {
+        for host in self.replicas().collect::<Vec<_>>() {
             let held = self.hosts[host].arena.held();
             if held > 0 {
                 self.fail(Checker::Buffers, || {

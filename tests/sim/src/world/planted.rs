@@ -5,7 +5,7 @@ use crate::plan::MILLISECOND;
 use crate::world::{Happening, World};
 use format::frame::{Acks, Frame};
 use format::superblock::Superblock;
-use format::types::{DiskState, Slot, Span};
+use format::types::{DiskState, NodeSet, Slot, Span};
 use replica::arbiter::Register;
 use replica::command::Command;
 use replica::event::{Buffer, Effect, Event, IoId, SessionId};
@@ -81,6 +81,13 @@ pub enum Lie {
     Proposal,
     /// All but one node have a clock that runs eight times too fast: their grace is shorter than the lease of the one.
     Grace,
+    /// A new replica is taken for one that has been up to date, and misses what is marked for it: nothing, for those
+    /// who start anew.
+    Newborn,
+    /// Nobody but the primary is told of a new replica.
+    Untold,
+    /// Nobody is told that a replica is to go.
+    Kept,
 }
 
 /// Who tells lies, and what has to be remembered for them.
@@ -142,6 +149,10 @@ impl World {
                 self.hosts[host].forced = false;
                 Some(Event::Command { id, command })
             }
+            (Lie::Untold | Lie::Kept, Event::Command { id, command }) => {
+                let command = self.sabotage_command(lie, host, command);
+                Some(Event::Command { id, command })
+            }
             (
                 _,
                 Event::Frame {
@@ -168,6 +179,17 @@ impl World {
                 })
             }
             (_, event) => Some(event),
+        }
+    }
+
+    /// What a node is told to do instead of a command: something that is done at once and changes nothing.
+    fn sabotage_command(&self, lie: Lie, host: usize, command: Command) -> Command {
+        match (lie, &command) {
+            (Lie::Untold, Command::AddReplica { .. }) if !self.hosts[host].serves() => {
+                Command::Pause(false)
+            }
+            (Lie::Kept, Command::RemoveReplica { .. }) => Command::Pause(false),
+            _ => command,
         }
     }
 
@@ -233,6 +255,9 @@ impl World {
             }
             (Lie::Marks, Effect::WritePage { page, .. }) => page.masks.fill(0),
             (Lie::Fua, Effect::WriteLocal { fua, .. }) => *fua = false,
+            (Lie::Newborn, Effect::WriteSuperblock { superblock, .. }) => {
+                superblock.marks_valid = NodeSet::from_bits(u8::MAX);
+            }
             (Lie::Redial, Effect::Disconnect { retry, .. }) => *retry = false,
             (Lie::Refusal, Effect::Complete { token, result })
                 if result.is_err() && self.clients.is_write(*token) =>
@@ -385,6 +410,11 @@ impl World {
     /// The register takes every proposal.
     pub(crate) fn swaps_always(&self) -> bool {
         self.saboteur.lie == Some(Lie::Swap)
+    }
+
+    /// A new replica is not told from one that has been up to date.
+    pub(crate) fn trusts_newborns(&self) -> bool {
+        self.saboteur.lie == Some(Lie::Newborn)
     }
 
     /// A boot is not told from the one before.

@@ -11,7 +11,7 @@ use replica::event::Nanos;
 pub(crate) const PRELUDE: Nanos = 300 * MILLISECOND;
 
 /// One line of a script.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Cue {
     /// What one host sends reaches another, or waits.
     Link {

@@ -34,6 +34,24 @@ pub(super) struct Machine {
     pub(super) replies: BTreeMap<u32, Result<Vec<u64>, RequestError>>,
 }
 
+impl Machine {
+    pub(super) fn of(superblock: Superblock) -> Machine {
+        Machine {
+            node: None,
+            superblock,
+            pages: BTreeMap::new(),
+            hot: Vec::new(),
+            blocks: BTreeMap::new(),
+            buffers: BTreeMap::new(),
+            events: VecDeque::new(),
+            disk_fails: None,
+            notices: Vec::new(),
+            answers: BTreeMap::new(),
+            replies: BTreeMap::new(),
+        }
+    }
+}
+
 /// Two machines or three.
 pub(super) struct World {
     pub(super) machines: Vec<Machine>,
@@ -56,7 +74,7 @@ pub(super) fn slot(index: usize) -> Slot {
     Slot::all().nth(index).expect("a slot")
 }
 
-fn superblock(index: usize, count: usize) -> Superblock {
+pub(super) fn superblock(index: usize, count: usize) -> Superblock {
     let generation = Generation([7; 16]);
     let name = |index: usize| Name::new(["alpha", "beta", "gamma"][index]).expect("a name");
     Superblock {
@@ -105,19 +123,7 @@ impl World {
 
     /// The same, with these settings.
     pub(super) fn with(count: usize, settings: Settings) -> World {
-        let machine = |index| Machine {
-            node: None,
-            superblock: superblock(index, count),
-            pages: BTreeMap::new(),
-            hot: Vec::new(),
-            blocks: BTreeMap::new(),
-            buffers: BTreeMap::new(),
-            events: VecDeque::new(),
-            disk_fails: None,
-            notices: Vec::new(),
-            answers: BTreeMap::new(),
-            replies: BTreeMap::new(),
-        };
+        let machine = |index| Machine::of(superblock(index, count));
         let mut world = World {
             machines: (0..count).map(machine).collect(),
             now: 1_000_000_000,
@@ -453,13 +459,8 @@ impl World {
     }
 
     pub(super) fn replied(&self, index: usize, request: u32) -> Option<Result<(), RequestError>> {
-        Some(
-            self.machines[index]
-                .replies
-                .get(&request)?
-                .clone()
-                .map(drop),
-        )
+        let reply = self.machines[index].replies.get(&request)?;
+        Some(reply.clone().map(drop))
     }
 
     /// A running node.

@@ -178,6 +178,24 @@ pub const PLANTS: &[Plant] = &[
         &[Checker::R5, Checker::ReadLatest, Checker::R4],
     ),
     plant(
+        "new-replica-taken-for-a-good-one",
+        "R7",
+        Lie::Newborn,
+        DIVERGED,
+    ),
+    plant(
+        "new-replica-told-to-the-primary-alone",
+        "R10",
+        Lie::Untold,
+        &[Checker::R10],
+    ),
+    plant(
+        "removed-replica-told-to-nobody",
+        "R10",
+        Lie::Kept,
+        &[Checker::R10],
+    ),
+    plant(
         "buffer-not-handed-back",
         "buffers",
         Lie::Release,

@@ -65,7 +65,7 @@ impl World {
     }
 }
 
-pub(super) fn is_connected(status: &Status) -> bool {
+fn is_connected(status: &Status) -> bool {
     let mut peers = status.peers.iter();
     peers.all(|peer| peer.connection == ConnectionState::Connected)
 }

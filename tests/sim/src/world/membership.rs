@@ -1,14 +1,13 @@
 //! Replicas that come and go while clients work: what the command line does, step by step, and again from the
 //! beginning where anything has kept it from its end.
 
-use super::growth::is_connected;
 use crate::disk::Disk;
 use crate::meta::Meta;
 use crate::world::{Happening, World};
 use format::superblock::{Replica, Superblock};
 use format::types::{Configuration, DiskState, Generation, NodeSet, REPLICAS_MAX, Slot};
 use replica::command::{Answer, Command, Refusal};
-use replica::status::{Role, Status};
+use replica::status::{ConnectionState, PeerStatus, Role, Status};
 
 /// Which hosts are to have a replica, and what is being done about it.
 #[derive(Debug)]
@@ -151,7 +150,11 @@ impl World {
         let primary = primary.slot.index();
         match change {
             Change::Add(host) => {
-                if !others.iter().all(|status| is_connected(status)) {
+                // An earlier attempt may have told some of the one that is to come.
+                let new = self.hosts[host].slot;
+                let mut peers = others.iter().flat_map(|status| &status.peers);
+                let apart = |peer: &PeerStatus| peer.connection != ConnectionState::Connected;
+                if peers.any(|peer| peer.slot != new && apart(peer)) {
                     return;
                 }
                 let size_bytes = others[0].size_bytes;

@@ -25,7 +25,7 @@ mod space;
 #[cfg(test)]
 mod tests;
 
-pub(crate) use create::{adopt, create, extend};
+pub(crate) use create::{adopt, create, create_joining, extend, reserve_for};
 pub(crate) use holes::Holes;
 pub(crate) use open::{Found, open};
 

@@ -5,7 +5,8 @@ use crate::frontend::Session;
 use crate::mailbox::{Mailbox, Message, Reply};
 use crate::reactor::Reactor;
 use crate::store::{self, Found};
-use format::types::Slot;
+use format::superblock::Replica;
+use format::types::{NodeSet, Slot};
 use replica::arbiter::Register;
 use replica::command::{Answer, Command, Refusal};
 use replica::event::SessionId;
@@ -35,6 +36,22 @@ impl Volume {
     /// size.
     pub fn create(paths: &Paths, creation: &Creation) -> Result<(), OpenError> {
         store::create(paths, creation)
+    }
+
+    /// As [`Volume::create`], for a replica that joins a volume which is in use: a good replica brings it up to date, by
+    /// comparing everything. The `spent` slots are of replicas that there were.
+    pub fn create_joining(
+        paths: &Paths,
+        creation: &Creation,
+        spent: NodeSet,
+    ) -> Result<(), OpenError> {
+        store::create_joining(paths, creation, spent)
+    }
+
+    /// Takes the space in advance that the metadata of a replica, open or not, needs for one more replica of its volume, so
+    /// that [`Command::AddReplica`] can follow. Doing it again does no harm.
+    pub fn reserve_for(paths: &Paths, slot: Slot, replica: &Replica) -> Result<(), OpenError> {
+        store::reserve_for(paths, slot, replica)
     }
 
     /// Makes new metadata for a good data file whose metadata is lost. With `only_copy` the volume

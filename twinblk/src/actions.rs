@@ -4,6 +4,7 @@ mod create;
 mod grow;
 mod nodes;
 mod remove;
+mod replicas;
 mod resolve;
 
 pub(crate) use create::create;
@@ -90,6 +91,10 @@ pub(crate) async fn act(
         } => resolve::resolve(daemon, hosted, &discard).await,
         Action::Adopt { only_copy } => adopt(daemon, hosted, only_copy).await,
         Action::Grow { size_bytes } => grow::grow(daemon, hosted, size_bytes).await,
+        Action::AddReplica { node, backing } => replicas::add(daemon, hosted, &node, backing).await,
+        Action::RemoveReplica { node, keep_data } => {
+            replicas::remove(daemon, hosted, &node, keep_data).await
+        }
         Action::ResetArbiter { force } => arbitrate::reset(daemon, hosted, force).await,
         Action::Remove { keep_data } => remove::remove(daemon, hosted, keep_data).await,
     }
@@ -125,6 +130,8 @@ async fn other_node(
         | Action::Pause
         | Action::Resume
         | Action::ResetArbiter { .. }
+        | Action::AddReplica { .. }
+        | Action::RemoveReplica { .. }
         | Action::Remove { .. } => primary.filter(|primary| *primary != own),
         // A swap is done by the node that is to become the primary.
         Action::Swap if primary == Some(own) => {

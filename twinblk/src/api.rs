@@ -283,6 +283,21 @@ pub(crate) enum Action {
         /// The new size.
         size_bytes: u64,
     },
+    /// Give it another replica.
+    AddReplica {
+        /// On this node.
+        node: String,
+        /// The data file, where it is not to lie in the state folder.
+        #[serde(default)]
+        backing: Option<PathBuf>,
+    },
+    /// Take a replica from it.
+    RemoveReplica {
+        /// That of this node.
+        node: String,
+        /// The data file stays.
+        keep_data: bool,
+    },
     /// Have the arbiter hold this node's configuration.
     ResetArbiter {
         /// It was understood what that means.

@@ -244,10 +244,34 @@ pub(crate) enum ActCommand {
         #[arg(long)]
         size: Size,
     },
+    /// Give a volume another copy, or take one from it, while it is used
+    #[command(subcommand)]
+    Replica(ReplicaCommand),
     /// Remove a volume on all its nodes
     Rm {
         name: String,
         /// Leave the data files where they are
+        #[arg(long)]
+        keep_data: bool,
+    },
+}
+
+/// `twinblk volume replica`.
+#[derive(Debug, Subcommand)]
+pub(crate) enum ReplicaCommand {
+    /// Have a node keep a copy, too; it is brought up to date while clients go on
+    Add {
+        name: String,
+        node: String,
+        /// A data file or block device there, in the place of one in its state folder
+        #[arg(long, value_name = "PATH")]
+        backing: Option<PathBuf>,
+    },
+    /// Have a node keep a copy no longer; its files are removed
+    Rm {
+        name: String,
+        node: String,
+        /// Leave the data file where it is
         #[arg(long)]
         keep_data: bool,
     },
@@ -270,6 +294,16 @@ impl ActCommand {
             } => (name, Action::Resolve { discard, dry_run }),
             ActCommand::Adopt { name, only_copy } => (name, Action::Adopt { only_copy }),
             ActCommand::Grow { name, size } => (name, Action::Grow { size_bytes: size.0 }),
+            ActCommand::Replica(ReplicaCommand::Add {
+                name,
+                node,
+                backing,
+            }) => (name, Action::AddReplica { node, backing }),
+            ActCommand::Replica(ReplicaCommand::Rm {
+                name,
+                node,
+                keep_data,
+            }) => (name, Action::RemoveReplica { node, keep_data }),
             ActCommand::Rm { name, keep_data } => (name, Action::Remove { keep_data }),
         }
     }

@@ -8,7 +8,7 @@ use crate::api::{Action, ArbiterRequest, Drained, NodeAction, NodeFacts, Outcome
 use crate::as_text;
 use crate::failure::Failure;
 use crate::framing;
-use crate::registry::Record;
+use crate::registry::{Member, Record};
 use format::types::{Generation, Slot, VolumeId};
 use replica::command::Command;
 use serde::{Deserialize, Serialize};
@@ -95,6 +95,14 @@ pub(crate) enum Request {
         volume: VolumeId,
         /// What.
         order: Order,
+    },
+    /// Do your part where a replica of a volume comes or goes while it is used.
+    Replica {
+        /// Of which volume.
+        #[serde(with = "as_text")]
+        volume: VolumeId,
+        /// What.
+        step: ReplicaStep,
     },
     /// Do what was typed on another node, as if it had been typed here.
     Act {
@@ -192,10 +200,44 @@ pub(crate) enum Response {
     Outcome(Outcome),
     /// To [`Request::Show`].
     View(Box<VolumeView>),
+    /// To [`ReplicaStep::Tell`].
+    Membership(Membership),
     /// To [`Request::ShowNode`].
     Node(NodeFacts),
     /// To [`Request::ActOnNode`].
     Drained(Drained),
+}
+
+/// One node's part where a replica comes or goes.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum ReplicaStep {
+    /// Which replicas does the volume have, for all that you know?
+    Tell,
+    /// Make the files of a replica that joins.
+    Prepare {
+        /// What to remember of it.
+        record: Record,
+        /// Its size.
+        size_bytes: u64,
+        /// The slots of replicas that there were, one bit each.
+        spent: u8,
+    },
+    /// The volume has this replica, too.
+    Add(Member),
+    /// The volume has this replica no more.
+    Remove(Member),
+}
+
+/// Which replicas a volume has, for all that one of them knows.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub(crate) struct Membership {
+    /// All replicas.
+    pub(crate) members: Vec<Member>,
+    /// The slots of replicas that there were, one bit each.
+    pub(crate) spent: u8,
+    /// The one that is asked is a replica by now, and not only prepared.
+    pub(crate) ready: bool,
 }
 
 /// What has become of a volume whose creation was prepared.

@@ -199,6 +199,7 @@ impl Daemon {
     pub(crate) async fn listen_to_replicas(self: Arc<Self>, mut reports: Reports) {
         while let Some((hosted, event)) = reports.recv().await {
             let volume = hosted.record.volume;
+            let hosted = self.volumes.current(&hosted);
             match event {
                 VolumeEvent::Notice(notice) => self.noticed(&hosted, &notice),
                 VolumeEvent::LinkLost {

@@ -21,14 +21,19 @@ const COURTESY: Duration = Duration::from_millis(100);
 /// Keeps the links of an open replica up until it is forgotten.
 pub(crate) fn keep(daemon: &Arc<Daemon>, hosted: &Arc<Hosted>) {
     for member in hosted.record.others() {
-        let link = daemon.links.want(hosted.record.volume, member);
-        tokio::spawn(keep_linked(
-            daemon.clone(),
-            hosted.clone(),
-            member.clone(),
-            link,
-        ));
+        keep_one(daemon, hosted, member);
     }
+}
+
+/// Keeps the link to one of the other replicas up.
+pub(crate) fn keep_one(daemon: &Arc<Daemon>, hosted: &Arc<Hosted>, member: &Member) {
+    let link = daemon.links.want(hosted.record.volume, member);
+    tokio::spawn(keep_linked(
+        daemon.clone(),
+        hosted.clone(),
+        member.clone(),
+        link,
+    ));
 }
 
 async fn keep_linked(

@@ -1,5 +1,7 @@
 //! What this node does when another one asks, or when it asks itself.
 
+mod replicas;
+
 use crate::control::{Fate, Request, Response};
 use crate::daemon::{Answering, Daemon, blocking};
 use crate::failure::Failure;
@@ -7,7 +9,7 @@ use crate::happenings::Incident;
 use crate::registry::{Phase, Verdict};
 use crate::volumes::{Hosted, Plan};
 use crate::{actions, arbitrate, data_links};
-use format::types::{Name, VolumeId};
+use format::types::{Generation, Name, VolumeId};
 use replica::command::Command;
 use std::sync::Arc;
 
@@ -34,6 +36,7 @@ pub(crate) async fn handle(
                 size_bytes,
                 generation,
                 primary,
+                joins: None,
             };
             check(&daemon, &from, &plan)?;
             blocking(move || daemon.volumes.prepare(&plan)).await?;
@@ -44,7 +47,7 @@ pub(crate) async fn handle(
             blocking(move || daemon.volumes.abort(volume)).await?;
             Ok(Response::Done)
         }
-        Request::Fate { volume } => fate(&daemon, volume).map(Response::Fate),
+        Request::Fate { volume } => fate(&daemon, &from, volume).map(Response::Fate),
         Request::Remove { volume, keep_data } => remove(&daemon, volume, keep_data).await,
         Request::Extend { volume, size_bytes } => {
             blocking(move || daemon.volumes.extend(volume, size_bytes)).await?;
@@ -54,6 +57,7 @@ pub(crate) async fn handle(
             find(&daemon, volume)?.command(Command::from(order)).await?;
             Ok(Response::Done)
         }
+        Request::Replica { volume, step } => replicas::handle(&daemon, &from, volume, step).await,
         Request::Act { volume, action } => {
             let hosted = find(&daemon, volume)?;
             actions::act(&daemon, &hosted, action, true)
@@ -72,13 +76,7 @@ pub(crate) async fn handle(
             blocking(move || daemon.arbitration.abort(change)).await?;
             Ok(Response::Done)
         }
-        Request::ArbiterFate { change } => {
-            Ok(Response::Fate(match daemon.arbitration.verdict(change) {
-                None => Fate::Undecided,
-                Some(true) => Fate::Created,
-                Some(false) => Fate::Undone,
-            }))
-        }
+        Request::ArbiterFate { change } => Ok(Response::Fate(arbiter_fate(&daemon, change))),
         Request::Show { volume } => {
             let hosted = find(&daemon, volume)?;
             Ok(Response::View(Box::new(daemon.show(&hosted).await)))
@@ -91,6 +89,14 @@ pub(crate) async fn handle(
 fn find(daemon: &Daemon, volume: VolumeId) -> Result<Arc<Hosted>, Failure> {
     let missing = || Failure::not_found(format!("there is no replica of volume {volume} here"));
     daemon.volumes.with_id(volume).ok_or_else(missing)
+}
+
+fn arbiter_fate(daemon: &Daemon, change: Generation) -> Fate {
+    match daemon.arbitration.verdict(change) {
+        None => Fate::Undecided,
+        Some(true) => Fate::Created,
+        Some(false) => Fate::Undone,
+    }
 }
 
 /// A plan from another node is not believed further than it must be.
@@ -159,18 +165,21 @@ async fn remove(
     Ok(Response::Done)
 }
 
-/// What this node, as a coordinator, knows of a volume: what it has not decided and does not have
-/// does not exist.
-fn fate(daemon: &Daemon, volume: VolumeId) -> Result<Fate, Failure> {
+/// What this node, as a coordinator, knows of a node's replica of a volume: what it has not decided and does not
+/// have does not exist. It is the last to remember a replica that was added, so that all others know it by then.
+fn fate(daemon: &Daemon, from: &Name, volume: VolumeId) -> Result<Fate, Failure> {
     if daemon.is_creating(volume) {
         return Ok(Fate::Undecided);
     }
     let decision = daemon.volumes.registry.decision(volume)?;
     Ok(match decision.map(|decision| decision.verdict) {
         Some(Verdict::Created) => Fate::Created,
-        Some(Verdict::Removed { .. }) => Fate::Undone,
-        None => match daemon.volumes.with_id(volume) {
-            Some(hosted) if hosted.record.phase == Phase::Ready => Fate::Created,
+        Some(Verdict::Removed { .. }) | None => match daemon.volumes.with_id(volume) {
+            Some(hosted)
+                if hosted.record.phase == Phase::Ready && hosted.record.member(from).is_some() =>
+            {
+                Fate::Created
+            }
             _ => Fate::Undone,
         },
     })

@@ -33,6 +33,10 @@ pub(crate) enum Incident {
     Grown(Name, u64),
     /// A data file has got new metadata.
     Adopted(Name),
+    /// A volume has another replica, on this node.
+    ReplicaAdded(Name, Name),
+    /// A volume has the replica of this node no more.
+    ReplicaRemoved(Name, Name),
     /// A replica that could not be opened is open now.
     ReplicaOpened(Name),
     /// A replica could not be opened, or its reactor has ended.
@@ -42,69 +46,77 @@ pub(crate) enum Incident {
 impl Incident {
     /// The event to log.
     pub(crate) fn happening(self) -> Happening {
-        let (name, number, volume, text) = match self {
-            Incident::Started => ("started", 1, None, "the daemon has started".to_owned()),
-            Incident::Stopping => ("stopping", 2, None, "the daemon stops".to_owned()),
+        match self {
+            Incident::Started => of_node("started", 1, "the daemon has started"),
+            Incident::Stopping => of_node("stopping", 2, "the daemon stops"),
             Incident::NodeConnected(node) => {
-                ("node-connected", 10, None, format!("{node} is connected"))
+                of_node("node-connected", 10, format!("{node} is connected"))
             }
-            Incident::NodeLost(node, reason) => (
+            Incident::NodeLost(node, reason) => of_node(
                 "node-lost",
                 11,
-                None,
                 format!("the link to {node} has broken: {reason}"),
             ),
-            Incident::StrangerRefused(text) => ("stranger-refused", 12, None, text),
-            Incident::ArbiterSet(text) => ("arbiter-set", 13, None, text),
-            Incident::ArbiterReset(volume, epoch) => (
-                "arbiter-reset",
-                14,
-                Some(volume),
+            Incident::StrangerRefused(text) => of_node("stranger-refused", 12, text),
+            Incident::ArbiterSet(text) => of_node("arbiter-set", 13, text),
+            Incident::ArbiterReset(volume, epoch) => of_volume(
+                &volume,
+                ("arbiter-reset", 14),
                 format!("the arbiter was made to hold configuration {epoch}"),
             ),
-            Incident::Created(volume) => (
-                "created",
-                20,
-                Some(volume),
-                "the volume was created".to_owned(),
-            ),
-            Incident::Removed(volume) => (
-                "removed",
-                21,
-                Some(volume),
-                "the volume was removed".to_owned(),
-            ),
-            Incident::Grown(volume, bytes) => (
-                "grown",
-                22,
-                Some(volume),
+            Incident::Created(volume) => {
+                of_volume(&volume, ("created", 20), "the volume was created")
+            }
+            Incident::Removed(volume) => {
+                of_volume(&volume, ("removed", 21), "the volume was removed")
+            }
+            Incident::Grown(volume, bytes) => of_volume(
+                &volume,
+                ("grown", 22),
                 format!("the volume has {} now", Size(bytes)),
             ),
-            Incident::Adopted(volume) => (
-                "adopted",
-                23,
-                Some(volume),
-                "the data file has new metadata".to_owned(),
-            ),
-            Incident::ReplicaOpened(volume) => (
-                "replica-opened",
-                25,
-                Some(volume),
-                "the replica is open".to_owned(),
-            ),
-            Incident::ReplicaFailed(volume, reason) => (
-                "replica-failed",
-                24,
-                Some(volume),
+            Incident::Adopted(volume) => {
+                of_volume(&volume, ("adopted", 23), "the data file has new metadata")
+            }
+            Incident::ReplicaFailed(volume, reason) => of_volume(
+                &volume,
+                ("replica-failed", 24),
                 format!("the replica is closed: {reason}"),
             ),
-        };
-        Happening {
-            volume: volume.map(|volume| volume.to_string()),
-            name,
-            number,
-            text,
+            Incident::ReplicaOpened(volume) => {
+                of_volume(&volume, ("replica-opened", 25), "the replica is open")
+            }
+            Incident::ReplicaAdded(volume, node) => of_volume(
+                &volume,
+                ("replica-added", 26),
+                format!("the volume has a replica on {node} now"),
+            ),
+            Incident::ReplicaRemoved(volume, node) => of_volume(
+                &volume,
+                ("replica-removed", 27),
+                format!("the volume has no replica on {node} any more"),
+            ),
         }
+    }
+}
+
+fn of_node(name: &'static str, number: u16, text: impl Into<String>) -> Happening {
+    Happening {
+        volume: None,
+        name,
+        number,
+        text: text.into(),
+    }
+}
+
+fn of_volume(
+    volume: &Name,
+    (name, number): (&'static str, u16),
+    text: impl Into<String>,
+) -> Happening {
+    Happening {
+        volume: Some(volume.to_string()),
+        ..of_node(name, number, text)
     }
 }
 

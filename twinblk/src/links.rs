@@ -154,6 +154,13 @@ impl Links {
         });
     }
 
+    /// The volume has this replica no more.
+    pub(crate) fn forget_one(&self, volume: VolumeId, peer: Slot) {
+        if let Some(link) = lock(&self.links).remove(&(volume, peer)) {
+            link.set(State::Forgotten);
+        }
+    }
+
     /// The node can be reached again: dial now what is to be dialled.
     pub(crate) fn kick(&self, node: &Name) {
         for link in lock(&self.links).values().filter(|link| link.peer == *node) {

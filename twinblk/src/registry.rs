@@ -145,6 +145,20 @@ impl Registry {
         files::replace_json(&self.decision_path(decision.volume), decision)
     }
 
+    /// Remembers a decision beside what was decided of the volume before and has yet to be heard by others.
+    pub(crate) fn decide_also(&self, decision: &Decision) -> Result<(), Failure> {
+        let mut decision = decision.clone();
+        if let Some(earlier) = self.decision(decision.volume)?
+            && earlier.verdict == decision.verdict
+        {
+            let news = std::mem::take(&mut decision.unconfirmed);
+            decision.unconfirmed = earlier.unconfirmed;
+            decision.unconfirmed.retain(|node| !news.contains(node));
+            decision.unconfirmed.extend(news);
+        }
+        self.decide(&decision)
+    }
+
     /// Notes that a node has heard a decision, and forgets the decision when all have.
     pub(crate) fn confirmed(&self, volume: VolumeId, by: &Name) -> Result<(), Failure> {
         let Some(mut decision) = self.decision(volume)? else {

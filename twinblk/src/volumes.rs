@@ -4,9 +4,9 @@
 
 use crate::failure::{Context, Failure};
 use crate::happenings::Incident;
-use crate::registry::{Phase, Record, Registry};
+use crate::registry::{Member, Phase, Record, Registry};
 use engine::volume::{Creation, Options, Volume, VolumeEvent, VolumeStatus};
-use format::types::{Generation, Name, Slot, VolumeId};
+use format::types::{Generation, Name, NodeSet, Slot, VolumeId};
 use replica::command::{Answer, Command};
 use std::collections::BTreeMap;
 use std::io::{Seek, SeekFrom};
@@ -29,11 +29,12 @@ pub(crate) type Report = Arc<dyn Fn(&Arc<Hosted>, VolumeEvent) + Send + Sync>;
 pub(crate) struct Hosted {
     /// What is remembered of it.
     pub(crate) record: Record,
-    state: Mutex<State>,
+    // Shared by all that have been made of one opening: what is remembered may change meanwhile.
+    state: Arc<Mutex<State>>,
     // It is being removed: no client is let in any more.
-    sealed: AtomicBool,
+    sealed: Arc<AtomicBool>,
     /// What clients felt during the last resync.
-    pub(crate) application_p99_us: Mutex<Option<u64>>,
+    pub(crate) application_p99_us: Arc<Mutex<Option<u64>>>,
 }
 
 #[derive(Clone, Debug)]
@@ -47,6 +48,21 @@ enum State {
 }
 
 impl Hosted {
+    /// The same replica, of which something else is remembered.
+    fn amended(&self, record: Record) -> Hosted {
+        Hosted {
+            record,
+            state: self.state.clone(),
+            sealed: self.sealed.clone(),
+            application_p99_us: self.application_p99_us.clone(),
+        }
+    }
+
+    /// Whether the two are of one opening.
+    fn is_same(&self, other: &Hosted) -> bool {
+        Arc::ptr_eq(&self.state, &other.state)
+    }
+
     /// The replica, or why it is not open.
     pub(crate) fn volume(&self) -> Result<Volume, Failure> {
         match &*lock(&self.state) {
@@ -153,6 +169,8 @@ pub(crate) struct Plan {
     pub(crate) generation: Generation,
     /// The first primary.
     pub(crate) primary: Slot,
+    /// It joins a volume that is in use, in which these slots are of replicas that there were.
+    pub(crate) joins: Option<NodeSet>,
 }
 
 /// All replicas of this node.
@@ -217,12 +235,12 @@ impl Volumes {
         let waiting = "its creation has not been confirmed by the node that it was typed on";
         let hosted = Arc::new(Hosted {
             record,
-            state: Mutex::new(State::Closed {
+            state: Arc::new(Mutex::new(State::Closed {
                 reason: waiting.to_owned(),
                 again: false,
-            }),
-            sealed: AtomicBool::new(false),
-            application_p99_us: Mutex::default(),
+            })),
+            sealed: Arc::default(),
+            application_p99_us: Arc::default(),
         });
         if hosted.record.phase == Phase::Ready {
             let (report, reporter) = (self.report.clone(), hosted.clone());
@@ -285,6 +303,40 @@ impl Volumes {
             .cloned()
     }
 
+    /// What is remembered now of a replica that has said something.
+    pub(crate) fn current(&self, said: &Arc<Hosted>) -> Arc<Hosted> {
+        let now = self.with_id(said.record.volume);
+        now.filter(|now| now.is_same(said))
+            .unwrap_or_else(|| said.clone())
+    }
+
+    /// Remembers that the volume has these replicas; its own stays open meanwhile.
+    pub(crate) fn amend(
+        &self,
+        volume: VolumeId,
+        members: impl FnOnce(&mut Vec<Member>),
+    ) -> Result<Arc<Hosted>, Failure> {
+        let _changes = lock(&self.changes);
+        let hosted = self.with_id(volume).ok_or_else(|| no_replica(volume))?;
+        let mut record = hosted.record.clone();
+        members(&mut record.members);
+        if record == hosted.record {
+            return Ok(hosted);
+        }
+        self.registry.put(&record)?;
+        let amended = Arc::new(hosted.amended(record));
+        lock(&self.hosted).insert(amended.record.name.clone(), amended.clone());
+        Ok(amended)
+    }
+
+    /// Takes the space that a replica's metadata needs for one more replica of its volume.
+    pub(crate) fn reserve_for(&self, volume: VolumeId, member: &Member) -> Result<(), Failure> {
+        let _changes = lock(&self.changes);
+        let hosted = self.with_id(volume).ok_or_else(|| no_replica(volume))?;
+        let paths = self.registry.paths(&hosted.record);
+        Ok(Volume::reserve_for(&paths, member.slot, &member.replica())?)
+    }
+
     /// Makes a replica's files; only a commit makes it a replica.
     pub(crate) fn prepare(&self, plan: &Plan) -> Result<(), Failure> {
         let _changes = lock(&self.changes);
@@ -311,18 +363,19 @@ impl Volumes {
             )));
         }
         self.registry.put(&plan.record)?;
-        let created = Volume::create(
-            &paths,
-            &Creation {
-                volume: plan.record.volume,
-                name: name.clone(),
-                size_bytes: plan.size_bytes,
-                slot: plan.record.slot,
-                replicas: plan.record.replicas(),
-                generation: plan.generation,
-                primary: plan.primary,
-            },
-        );
+        let creation = Creation {
+            volume: plan.record.volume,
+            name: name.clone(),
+            size_bytes: plan.size_bytes,
+            slot: plan.record.slot,
+            replicas: plan.record.replicas(),
+            generation: plan.generation,
+            primary: plan.primary,
+        };
+        let created = match plan.joins {
+            None => Volume::create(&paths, &creation),
+            Some(spent) => Volume::create_joining(&paths, &creation, spent),
+        };
         if let Err(error) = created {
             self.registry.remove(&plan.record, false)?;
             return Err(error.into());

@@ -23,16 +23,9 @@ use crate::command::Refusal;
 use crate::dirty::Dirty;
 use crate::node::Node;
 use crate::peer::Peer;
-use crate::role::Role;
+use crate::role::{Leaving, Role};
 use format::superblock::Replica;
 use format::types::{NodeSet, Slot};
-
-/// A replica that is to be forgotten once it has left the in-sync set.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Leaving {
-    pub(crate) slot: Slot,
-    pub(crate) answer: u64,
-}
 
 impl Node {
     /// The volume has another replica. Telling it again does no harm.
@@ -143,6 +136,15 @@ impl Node {
         superblock.marks_valid = superblock.marks_valid.without(slot);
         superblock.replicas[slot.index()] = None;
         self.persist(Then::Answer { answer: id });
+    }
+
+    /// The slots of replicas that there were, which no other replica gets.
+    pub(crate) fn spent_slots(&self) -> NodeSet {
+        let superblock = &self.superblock;
+        let spent = |slot: &Slot| {
+            superblock.replicas[slot.index()].is_none() && superblock.mark_floor[slot.index()] > 0
+        };
+        Slot::all().filter(spent).collect()
     }
 
     /// All replicas of the volume.

@@ -63,6 +63,7 @@ impl Node {
             paused: self.leave.paused,
             resyncing: self.is_resyncing(),
             has_turn: self.leave.has_turn,
+            spent: self.spent_slots(),
             peers: self
                 .peers
                 .iter()

@@ -57,6 +57,13 @@ pub(crate) struct Swapping {
     pub(crate) lost_at: Option<Nanos>,
 }
 
+/// A replica that is to be forgotten once it has left the in-sync set.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Leaving {
+    pub(crate) slot: Slot,
+    pub(crate) answer: u64,
+}
+
 /// What a promotion waits for.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum PromotionStep {

@@ -1,7 +1,7 @@
 //! What a replica tells of itself.
 
 use crate::time::Nanos;
-use format::types::{Configuration, DiskState, Slot};
+use format::types::{Configuration, DiskState, NodeSet, Slot};
 
 /// What this replica does.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -156,6 +156,8 @@ pub struct Status {
     pub resyncing: bool,
     /// Where resyncs take turns: it is this one's.
     pub has_turn: bool,
+    /// The slots of replicas that there were, which no other replica gets.
+    pub spent: NodeSet,
     /// The other replicas.
     pub peers: Vec<PeerStatus>,
     /// The last resync that ended.

@@ -6,7 +6,7 @@ use super::space::reserve;
 use crate::config::{Creation, Paths};
 use crate::report::OpenError;
 use format::layout::SUPERBLOCK_OFFSETS;
-use format::superblock::Superblock;
+use format::superblock::{Replica, Superblock};
 use format::types::{
     BLOCK_BYTES, Configuration, DiskState, Generation, NodeSet, REPLICAS_MAX, Slot,
     VOLUME_BYTES_MAX,
@@ -22,6 +22,25 @@ const FOREIGN_BYTES: usize = 1 << 20;
 
 /// Makes the files of a new replica. What was made is taken away again if not all can be made.
 pub(crate) fn create(paths: &Paths, creation: &Creation) -> Result<(), OpenError> {
+    make(paths, creation, &first_superblock(creation)?)
+}
+
+/// Makes the files of a replica that joins a volume which is in use. Nothing is known of its blocks: it is compared, block
+/// by block, with a good one. The `spent` slots are of replicas that there were.
+pub(crate) fn create_joining(
+    paths: &Paths,
+    creation: &Creation,
+    spent: NodeSet,
+) -> Result<(), OpenError> {
+    let mut superblock = first_superblock(creation)?;
+    forget_all(&mut superblock);
+    for slot in spent.iter() {
+        superblock.mark_floor[slot.index()] = 1;
+    }
+    make(paths, creation, &superblock)
+}
+
+fn make(paths: &Paths, creation: &Creation, superblock: &Superblock) -> Result<(), OpenError> {
     check_size(&paths.data, creation.size_bytes)?;
     for path in [&paths.data, &paths.meta] {
         if let Some(parent) = path.parent() {
@@ -29,7 +48,7 @@ pub(crate) fn create(paths: &Paths, creation: &Creation) -> Result<(), OpenError
         }
     }
     let made_data = create_data(&paths.data, creation.size_bytes)?;
-    let made = create_meta(&paths.meta, &first_superblock(creation)?);
+    let made = create_meta(&paths.meta, superblock);
     if made.is_err() && made_data {
         // The error that is told is the one that led here.
         let _ = fs::remove_file(&paths.data);
@@ -50,23 +69,39 @@ pub(crate) fn adopt(paths: &Paths, creation: &Creation, only_copy: bool) -> Resu
         return Err(refusal(&paths.data, message));
     }
     let mut superblock = first_superblock(creation)?;
-    superblock.history_complete = false;
-    superblock.marks_valid = NodeSet::EMPTY;
     let others = superblock.configuration.in_sync.without(creation.slot);
     if only_copy || others.is_empty() {
+        superblock.history_complete = false;
+        superblock.marks_valid = NodeSet::EMPTY;
         superblock.configuration.primary = None;
         superblock.configuration.in_sync = NodeSet::only(creation.slot);
     } else {
-        superblock.configuration = Configuration {
-            epoch: 0,
-            generation: Generation::NONE,
-            primary: None,
-            in_sync: others,
-        };
-        superblock.data_generation = Generation::NONE;
-        superblock.disk_state = DiskState::Inconsistent;
+        forget_all(&mut superblock);
     }
     create_meta(&paths.meta, &superblock)
+}
+
+/// Makes it the superblock of a replica of whose data nothing is known: the other replicas are to say.
+fn forget_all(superblock: &mut Superblock) {
+    superblock.history_complete = false;
+    superblock.marks_valid = NodeSet::EMPTY;
+    superblock.configuration = Configuration {
+        epoch: 0,
+        generation: Generation::NONE,
+        primary: None,
+        in_sync: superblock.configuration.in_sync.without(superblock.slot),
+    };
+    superblock.data_generation = Generation::NONE;
+    superblock.disk_state = DiskState::Inconsistent;
+}
+
+/// Takes the space in advance that a replica's metadata needs for one more replica of its volume.
+pub(crate) fn reserve_for(paths: &Paths, slot: Slot, replica: &Replica) -> Result<(), OpenError> {
+    let meta = open_plain(&paths.meta)?;
+    let (mut superblock, _) = read_superblock(&meta, &paths.meta)?;
+    superblock.replicas[slot.index()].get_or_insert_with(|| replica.clone());
+    reserve(&meta, &paths.meta, &superblock, superblock.size_bytes)?;
+    meta.sync_all().at(&paths.meta, "sync it")
 }
 
 /// Extends a replica's files, so that its volume can grow; doing it again does no harm. Until the

@@ -66,7 +66,7 @@ async fn decide(
             .collect(),
     };
     let (daemon, decided) = (daemon.clone(), decision.clone());
-    blocking(move || daemon.volumes.registry.decide(&decided)).await?;
+    blocking(move || daemon.volumes.registry.decide_also(&decided)).await?;
     Ok(decision)
 }
 

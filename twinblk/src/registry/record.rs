@@ -92,15 +92,22 @@ pub(crate) enum Verdict {
     },
 }
 
+impl Member {
+    /// The replica as the superblock has it.
+    pub(crate) fn replica(&self) -> Replica {
+        Replica {
+            node: self.node,
+            name: self.name.clone(),
+        }
+    }
+}
+
 impl Record {
     /// The replicas as the superblock has them.
     pub(crate) fn replicas(&self) -> [Option<Replica>; REPLICAS_MAX] {
         let mut replicas = [const { None }; REPLICAS_MAX];
         for member in &self.members {
-            replicas[member.slot.index()] = Some(Replica {
-                node: member.node,
-                name: member.name.clone(),
-            });
+            replicas[member.slot.index()] = Some(member.replica());
         }
         replicas
     }

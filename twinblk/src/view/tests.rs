@@ -47,6 +47,7 @@ fn protected() -> ReplicaStatus {
         frozen: false,
         arbiter: None,
         paused: false,
+        spent: NodeSet::EMPTY,
         peers: vec![PeerStatus {
             slot: slot(1),
             connection: ConnectionState::Connected,

@@ -20,6 +20,7 @@ mod http;
 mod metadata;
 mod nodes;
 mod quorum;
+mod replicas;
 mod split_brain;
 mod takeover;
 mod teardown;

@@ -1,0 +1,174 @@
+//! Copies that come and go while the volume is written to.
+
+use e2e::arbiter::{Arbiter, Kind};
+use e2e::checks::{assert_copies, assert_holds, event_names};
+use e2e::cluster::Cluster;
+use e2e::journal::Journal;
+use e2e::load::{Load, Plan};
+use e2e::{PATIENCE, wait_for};
+use serde_json::Value;
+use std::path::Path;
+
+/// 64 MiB.
+const BLOCKS: u64 = 16 << 10;
+
+/// Three nodes, and a volume on the first two.
+fn two_of_three(cluster: &mut Cluster) {
+    cluster.start();
+    for node in &cluster.nodes {
+        wait_for("the nodes to know each other", PATIENCE, || {
+            let nodes: Value = serde_json::from_str(&node.ok(&["node", "ls", "--json"])).ok()?;
+            let mut nodes = nodes.as_array()?.iter();
+            nodes
+                .all(|node| node["state"] != "Connecting")
+                .then_some(())
+        });
+    }
+    let create = "volume create main --size 64M --replicas alpha,beta";
+    cluster.nodes[0].ok(&create.split(' ').collect::<Vec<_>>());
+    cluster.nodes[0].wait_state("main", "Protected");
+}
+
+fn load(cluster: &Cluster, journal: Journal) -> Load {
+    let plan = Plan {
+        connections: 2,
+        depth: 16,
+        pause: std::time::Duration::from_micros(300),
+        ..Plan::default()
+    };
+    let load = Load::start(&cluster.nodes[0].endpoint(), "main", journal, &plan);
+    load.expect("the primary serves")
+}
+
+fn copies(status: &Value) -> usize {
+    let replicas = status["replicas"].as_array();
+    let in_sync = |replica: &&Value| replica["in_sync"] == true;
+    replicas.map_or(0, |all| all.iter().filter(in_sync).count())
+}
+
+fn wait_copies(cluster: &Cluster, node: usize, count: usize) {
+    cluster.nodes[node].wait_status("main", &format!("protected by {count}"), |status| {
+        status["state"] == "Protected" && copies(status) == count
+    });
+}
+
+fn folder_of(data: &Path) -> &Path {
+    data.parent().expect("a data file lies in a folder")
+}
+
+#[test]
+fn a_third_copy_comes_and_goes_under_load() {
+    let mut cluster = Cluster::prepared(&["alpha", "beta", "gamma"]);
+    two_of_three(&mut cluster);
+    let load = load(&cluster, Journal::new(1, BLOCKS));
+    load.wait_for_acknowledged(500);
+    // Typed on the secondary, and carried out by the primary.
+    let told = cluster.nodes[1].ok(&["volume", "replica", "add", "main", "gamma"]);
+    assert!(told.contains("gamma has a replica"), "{told}");
+    for node in 0..3 {
+        wait_copies(&cluster, node, 3);
+    }
+    load.wait_for_acknowledged(load.acknowledged() + 500);
+    let again = cluster.nodes[0].ok(&["volume", "replica", "add", "main", "gamma"]);
+    assert!(again.contains("already"), "{again}");
+    let report = load.stop();
+    report.assert_clean();
+    assert_copies(&cluster, "main", &report.journal);
+    assert!(event_names(&cluster.nodes[0]).contains(&"replica-added".to_owned()));
+
+    let load = self::load(&cluster, report.journal);
+    load.wait_for_acknowledged(200);
+    let refused = cluster.nodes[1].cli(&["volume", "replica", "rm", "main", "alpha"]);
+    assert_eq!(refused.code, Some(3), "{refused:?}");
+    cluster.nodes[0].ok(&["volume", "replica", "rm", "main", "gamma"]);
+    for node in 0..2 {
+        wait_copies(&cluster, node, 2);
+    }
+    assert!(!folder_of(&cluster.nodes[2].data("main")).exists());
+    assert!(cluster.nodes[2].status("main").is_none());
+    load.wait_for_acknowledged(load.acknowledged() + 500);
+    // And back: in another place, as all of them still know after they have started again.
+    cluster.nodes[0].ok(&["volume", "replica", "add", "main", "gamma"]);
+    wait_copies(&cluster, 0, 3);
+    let report = load.stop();
+    report.assert_clean();
+    for node in 0..3 {
+        cluster.nodes[node].stop();
+    }
+    cluster.start();
+    wait_copies(&cluster, 2, 3);
+    let mut client = cluster.nodes[0].open("main");
+    assert_holds(&mut client, &report.journal);
+    assert_copies(&cluster, "main", &report.journal);
+}
+
+#[test]
+fn the_copy_that_came_serves_after_both_others_have_died() {
+    let mut cluster = Cluster::prepared(&["alpha", "beta", "gamma"]);
+    let mut arbiter = Arbiter::new(Kind::Witness, cluster.folder(), &cluster.key());
+    cluster.arbitrate(&arbiter, "automatic");
+    arbiter.start();
+    two_of_three(&mut cluster);
+    let load = load(&cluster, Journal::new(1, BLOCKS));
+    load.wait_for_acknowledged(500);
+    cluster.nodes[0].ok(&["volume", "replica", "add", "main", "gamma"]);
+    wait_copies(&cluster, 0, 3);
+    load.wait_for_acknowledged(load.acknowledged() + 500);
+    let mut journal = load.stop().journal;
+    for dead in 0..2 {
+        cluster.nodes[dead].kill();
+        let serves = |node: usize| cluster.nodes[node].try_open("main").ok();
+        let mut client = wait_for("a survivor", PATIENCE, || (dead + 1..3).find_map(serves));
+        assert_holds(&mut client, &journal).settle(&mut journal);
+    }
+    let mut client = cluster.nodes[2].open("main");
+    assert_holds(&mut client, &journal);
+    drop(client);
+    cluster.start();
+    wait_copies(&cluster, 2, 3);
+    assert_copies(&cluster, "main", &journal);
+}
+
+#[test]
+fn an_addition_that_was_cut_short_is_finished_by_typing_it_again() {
+    let mut cluster = Cluster::prepared(&["alpha", "beta", "gamma"]);
+    two_of_three(&mut cluster);
+    for pause_ms in [0, 2, 5, 10, 20, 50] {
+        let mut command = std::process::Command::new(e2e::program::twinblk());
+        command
+            .arg("--admin")
+            .arg(cluster.nodes[0].folder().join("admin.sock"));
+        command.args(["volume", "replica", "add", "main", "gamma"]);
+        let mut typed = command.spawn().expect("the program starts");
+        std::thread::sleep(std::time::Duration::from_millis(pause_ms));
+        cluster.nodes[0].kill();
+        typed.wait().expect("it ends");
+        cluster.nodes[0].start();
+        let add = ["volume", "replica", "add", "main", "gamma"];
+        wait_for("the addition to be finished", PATIENCE, || {
+            let told = cluster.nodes[0].cli(&add);
+            (told.code == Some(0)).then_some(())
+        });
+        wait_copies(&cluster, 0, 3);
+        cluster.nodes[0].ok(&["volume", "replica", "rm", "main", "gamma"]);
+        wait_copies(&cluster, 1, 2);
+    }
+}
+
+#[test]
+fn a_dead_copy_is_taken_away_and_stays_away() {
+    let mut cluster = Cluster::prepared(&["alpha", "beta", "gamma"]);
+    two_of_three(&mut cluster);
+    cluster.nodes[0].ok(&["volume", "replica", "add", "main", "gamma"]);
+    wait_copies(&cluster, 0, 3);
+    cluster.nodes[2].kill();
+    cluster.nodes[0].wait_status("main", "gamma dropped", |status| copies(status) == 2);
+    let told = cluster.nodes[0].ok(&["volume", "replica", "rm", "main", "gamma"]);
+    assert!(told.contains("when it hears of it"), "{told}");
+    wait_copies(&cluster, 0, 2);
+    cluster.nodes[2].start();
+    wait_for("gamma's files to go", PATIENCE, || {
+        cluster.nodes[2].status("main").is_none().then_some(())
+    });
+    wait_copies(&cluster, 1, 2);
+}

@@ -1,17 +1,19 @@
-//! What can be typed about a volume that exists, carried out by the node that must.
+//! What can be typed about a volume that exists, or a node, carried out by the node that must.
 
 mod create;
 mod grow;
 mod nodes;
 mod remove;
+mod replace;
 mod replicas;
 mod resolve;
 
 pub(crate) use create::create;
-pub(crate) use nodes::{act_here, act_on_node, own_facts, show as show_nodes};
+pub(crate) use nodes::{own_facts, show as show_nodes};
 pub(crate) use remove::refuse_if_open;
+pub(crate) use replace::replace_here;
 
-use crate::api::{Action, Outcome};
+use crate::api::{Action, Drained, NodeAction, Outcome};
 use crate::arbitrate;
 use crate::control::{Order, Request, Response};
 use crate::daemon::{Daemon, blocking};
@@ -98,6 +100,43 @@ pub(crate) async fn act(
         Action::ResetArbiter { force } => arbitrate::reset(daemon, hosted, force).await,
         Action::Remove { keep_data } => remove::remove(daemon, hosted, keep_data).await,
     }
+}
+
+/// Does it to a node, this one or another.
+pub(crate) async fn act_on_node(
+    daemon: &Arc<Daemon>,
+    node: &str,
+    action: NodeAction,
+) -> Result<Drained, Failure> {
+    let name = Name::new(node).ok_or_else(|| Failure::usage(format!("`{node}` is no node")))?;
+    if let NodeAction::Replace { with } = &action {
+        return replace::replace(daemon, &name, with).await;
+    }
+    match daemon.ask(&name, Request::ActOnNode { action }).await? {
+        Response::Drained(drained) => Ok(drained),
+        other => Err(unexpected(&name, &other)),
+    }
+}
+
+/// Does it to this node.
+pub(crate) async fn act_here(
+    daemon: &Arc<Daemon>,
+    action: NodeAction,
+) -> Result<Response, Failure> {
+    let done = match action {
+        NodeAction::Drain => {
+            nodes::maintain(daemon, true).await?;
+            nodes::drain(daemon).await
+        }
+        NodeAction::Activate => {
+            nodes::maintain(daemon, false).await?;
+            Drained::default()
+        }
+        NodeAction::Replace { with } => {
+            replace::replace(daemon, &daemon.config.name, &with).await?
+        }
+    };
+    Ok(Response::Drained(done))
 }
 
 /// A node that is to be shut down is not to serve more than it must.

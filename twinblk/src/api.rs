@@ -42,21 +42,26 @@ pub(crate) struct NodeFacts {
 }
 
 /// What can be told to a node: the body of `POST /v1/nodes/NAME`.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 #[serde(tag = "action", rename_all = "kebab-case", deny_unknown_fields)]
 pub(crate) enum NodeAction {
     /// Move away what it serves, and nothing to it from here on.
     Drain,
     /// It may serve again.
     Activate,
+    /// Give another node the replicas that it has.
+    Replace {
+        /// To which.
+        with: String,
+    },
 }
 
 /// What became of a [`NodeAction`].
 #[derive(Clone, PartialEq, Default, Debug, Serialize, Deserialize)]
 pub(crate) struct Drained {
-    /// Volumes that another node serves now.
+    /// Volumes that another node serves now, or has the replica of.
     pub(crate) moved: Vec<Moved>,
-    /// Volumes that it still serves.
+    /// Volumes that it still serves, or has a replica of.
     pub(crate) stayed: Vec<Stayed>,
 }
 

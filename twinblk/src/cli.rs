@@ -103,6 +103,15 @@ pub(crate) enum NodeCommand {
     },
     /// Let a node serve again that was drained
     Activate { node: String },
+    /// Give another node the replicas that a node has, dead or alive, while they are used
+    Replace {
+        node: String,
+        /// The node that gets them
+        #[arg(long, value_name = "NODE")]
+        with: String,
+        #[command(flatten)]
+        output: Output,
+    },
 }
 
 /// How to print.

@@ -9,7 +9,7 @@ use crate::as_text;
 use crate::failure::Failure;
 use crate::framing;
 use crate::registry::{Member, Record};
-use format::types::{Generation, Slot, VolumeId};
+use format::types::{Generation, Name, Slot, VolumeId};
 use replica::command::Command;
 use serde::{Deserialize, Serialize};
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -146,6 +146,15 @@ pub(crate) enum Request {
     },
     /// Tell of yourself.
     ShowNode,
+    /// Where you serve a volume of which a node has a replica: give it to another.
+    ReplaceNode {
+        /// Whose.
+        #[serde(with = "as_text")]
+        node: Name,
+        /// Whom.
+        #[serde(with = "as_text")]
+        with: Name,
+    },
     /// Do what was typed on another node to yourself.
     ActOnNode {
         /// What.

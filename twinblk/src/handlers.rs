@@ -82,6 +82,10 @@ pub(crate) async fn handle(
             Ok(Response::View(Box::new(daemon.show(&hosted).await)))
         }
         Request::ShowNode => Ok(Response::Node(actions::own_facts(&daemon).await)),
+        Request::ReplaceNode { node, with } => {
+            let done = actions::replace_here(&daemon, &node, &with).await;
+            Ok(Response::Drained(done))
+        }
         Request::ActOnNode { action } => actions::act_here(&daemon, action).await,
     }
 }

@@ -61,18 +61,22 @@ pub fn assert_holds(client: &mut Client, journal: &Journal) -> Image {
     image
 }
 
-/// Fails unless the data files of the first two nodes are the same, byte by byte, and are what the
+/// Fails unless the data files of all nodes that have one are the same, byte by byte, and are what the
 /// journal says. Nobody may be writing.
 ///
 /// # Panics
 /// With what differs.
 pub fn assert_copies(cluster: &Cluster, volume: &str, journal: &Journal) {
-    let files = [cluster.nodes[0].data(volume), cluster.nodes[1].data(volume)];
-    let differing = differing_blocks(&files[0], &files[1]).expect("both files are read");
-    if differing > 0 {
-        print_differing(&files, journal);
+    let files = cluster.nodes.iter().map(|node| node.data(volume));
+    let files: Vec<_> = files.filter(|file| file.exists()).collect();
+    assert!(files.len() > 1, "copies: {files:?}");
+    for other in &files[1..] {
+        let differing = differing_blocks(&files[0], other).expect("both files are read");
+        if differing > 0 {
+            print_differing(&[files[0].clone(), other.clone()], journal);
+        }
+        assert_eq!(differing, 0, "blocks that differ between the two files");
     }
-    assert_eq!(differing, 0, "blocks that differ between the two files");
     for file in files {
         let image = Image::of_file(&file).expect("the file is read");
         assert_none_found(&file.display().to_string(), &image.judge(journal));

@@ -1,7 +1,6 @@
 //! What can be typed about a node, and what nodes tell of themselves.
 
-use super::unexpected;
-use crate::api::{Drained, Moved, NodeAction, NodeFacts, NodeView, Stayed};
+use crate::api::{Drained, Moved, NodeFacts, NodeView, Stayed};
 use crate::control::{Request, Response};
 use crate::daemon::{Daemon, blocking};
 use crate::event_log::Happening;
@@ -20,34 +19,13 @@ const FACTS_PATIENCE: Duration = Duration::from_secs(3);
 /// A volume that has not changed places by then is left where it is, so that the others get their turn.
 const SWAP_PATIENCE: Duration = Duration::from_secs(30);
 
-/// Does it to a node, this one or another.
-pub(crate) async fn act_on_node(
-    daemon: &Arc<Daemon>,
-    node: &str,
-    action: NodeAction,
-) -> Result<Drained, Failure> {
-    let name = Name::new(node).ok_or_else(|| Failure::usage(format!("`{node}` is no node")))?;
-    match daemon.ask(&name, Request::ActOnNode { action }).await? {
-        Response::Drained(drained) => Ok(drained),
-        other => Err(unexpected(&name, &other)),
-    }
-}
-
-/// Does it to this node.
-pub(crate) async fn act_here(
-    daemon: &Arc<Daemon>,
-    action: NodeAction,
-) -> Result<Response, Failure> {
-    let on = action == NodeAction::Drain;
+/// Marks this node as one that is not to serve more than it must, or as such no more.
+pub(super) async fn maintain(daemon: &Arc<Daemon>, on: bool) -> Result<(), Failure> {
     let marking = daemon.clone();
     if blocking(move || marking.maintenance.set(on)).await? {
         daemon.events.push(happening(on));
     }
-    let drained = match action {
-        NodeAction::Drain => drain(daemon).await,
-        NodeAction::Activate => Drained::default(),
-    };
-    Ok(Response::Drained(drained))
+    Ok(())
 }
 
 fn happening(on: bool) -> Happening {
@@ -74,7 +52,7 @@ fn happening(on: bool) -> Happening {
 
 /// Moves what this node serves to others, one volume after the other: each swap holds its clients up for a moment, and a
 /// node that gets all at once would hold them up for longer.
-async fn drain(daemon: &Arc<Daemon>) -> Drained {
+pub(super) async fn drain(daemon: &Arc<Daemon>) -> Drained {
     let mut drained = Drained::default();
     for hosted in daemon.volumes.all() {
         let volume = hosted.record.name.to_string();
@@ -146,7 +124,11 @@ fn objection(peer: Option<&PeerStatus>, in_sync: bool) -> Option<&'static str> {
     }
 }
 
-async fn hand_over(daemon: &Arc<Daemon>, hosted: &Hosted, to: &Name) -> Result<(), String> {
+pub(super) async fn hand_over(
+    daemon: &Arc<Daemon>,
+    hosted: &Hosted,
+    to: &Name,
+) -> Result<(), String> {
     let facts = facts_of(daemon, to).await;
     if facts.is_some_and(|facts| facts.maintenance) {
         return Err("is in maintenance".to_owned());

@@ -1,7 +1,7 @@
 //! `twinblk node`.
 
 use super::{json, tables};
-use crate::api::{Drained, NodeAction};
+use crate::api::{Drained, Moved, NodeAction};
 use crate::cli::{NodeCommand, Output};
 use crate::client::Client;
 use crate::failure::Failure;
@@ -18,6 +18,11 @@ pub(super) async fn run(client: &Client, command: NodeCommand) -> Result<(), Fai
             client.act_on_node(&node, NodeAction::Activate).await?;
             println!("{node} may serve again: `twinblk volume swap NAME` moves a volume to it");
             Ok(())
+        }
+        NodeCommand::Replace { node, with, output } => {
+            let action = NodeAction::Replace { with };
+            let replaced = client.act_on_node(&node, action).await?;
+            tell_replaced(&node, &replaced, output)
         }
     }
 }
@@ -62,5 +67,36 @@ fn tell(node: &str, drained: &Drained, output: Output) -> Result<(), Failure> {
         "{} of {} volumes could not be moved: {node} still serves them; type it again once they can",
         stayed.len(),
         stayed.len() + moved.len()
+    )))
+}
+
+fn tell_replaced(node: &str, replaced: &Drained, output: Output) -> Result<(), Failure> {
+    let Drained { moved, stayed } = replaced;
+    if output.json {
+        json(replaced)?;
+    } else {
+        for one in moved {
+            let Moved {
+                volume,
+                to,
+                seconds,
+            } = one;
+            println!(
+                "{volume}: {to} has a replica in the place of {node}'s, in sync after {seconds:.2} s"
+            );
+        }
+        for one in stayed {
+            println!("{}: not replaced: {}", one.volume, one.reason);
+        }
+        if moved.is_empty() && stayed.is_empty() {
+            println!("{node} has no replica of any volume");
+        }
+    }
+    if stayed.is_empty() {
+        return Ok(());
+    }
+    Err(Failure::failed(format!(
+        "{node} could not be replaced everywhere: {} volumes are left",
+        stayed.len()
     )))
 }

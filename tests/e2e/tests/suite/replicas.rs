@@ -172,3 +172,55 @@ fn a_dead_copy_is_taken_away_and_stays_away() {
     });
     wait_copies(&cluster, 1, 2);
 }
+
+/// Whose replicas a node knows of.
+fn replicas_of(cluster: &Cluster, node: usize) -> Vec<String> {
+    let status = cluster.nodes[node]
+        .status("main")
+        .expect("it has a replica");
+    let replicas = status["replicas"].as_array().expect("a list");
+    let mut names: Vec<String> = replicas
+        .iter()
+        .filter_map(|replica| Some(replica["node"].as_str()?.to_owned()))
+        .collect();
+    names.sort();
+    names
+}
+
+#[test]
+fn a_node_is_replaced_alive_and_dead_and_while_it_serves() {
+    let mut cluster = Cluster::prepared(&["alpha", "beta", "gamma"]);
+    two_of_three(&mut cluster);
+    let load = load(&cluster, Journal::new(1, BLOCKS));
+    load.wait_for_acknowledged(500);
+    let told = cluster.nodes[2].ok(&["node", "replace", "beta", "--with", "gamma"]);
+    assert!(
+        told.contains("gamma has a replica in the place of beta's"),
+        "{told}"
+    );
+    wait_copies(&cluster, 0, 2);
+    assert_eq!(replicas_of(&cluster, 0), ["alpha", "gamma"]);
+    assert!(cluster.nodes[1].status("main").is_none());
+    load.wait_for_acknowledged(load.acknowledged() + 500);
+    // Nobody hears of gamma any more, and beta takes its place again.
+    cluster.nodes[2].kill();
+    cluster.nodes[0].wait_status("main", "gamma dropped", |status| copies(status) == 1);
+    load.wait_for_acknowledged(load.acknowledged() + 500);
+    let refused = cluster.nodes[0].cli(&["node", "replace", "beta", "--with", "gamma"]);
+    assert_eq!(refused.code, Some(1), "{refused:?}");
+    cluster.nodes[0].ok(&["node", "replace", "gamma", "--with", "beta"]);
+    wait_copies(&cluster, 0, 2);
+    assert_eq!(replicas_of(&cluster, 0), ["alpha", "beta"]);
+    let report = load.stop();
+    report.assert_clean();
+    // What it had is taken away once it is back, and it gets alpha's place while that serves.
+    cluster.nodes[2].start();
+    wait_for("gamma's files to go", PATIENCE, || {
+        cluster.nodes[2].status("main").is_none().then_some(())
+    });
+    cluster.nodes[0].ok(&["node", "replace", "alpha", "--with", "gamma"]);
+    wait_copies(&cluster, 2, 2);
+    assert_eq!(replicas_of(&cluster, 2), ["beta", "gamma"]);
+    let mut client = cluster.nodes[2].open("main");
+    assert_holds(&mut client, &report.journal);
+}

@@ -168,6 +168,7 @@ impl Node {
             && self.ping_received(peer)
         {
             self.send(peer, Frame::Pong { echo: sent_at }, None);
+            self.ping_along(peer);
         }
         if !holding {
             self.frame(peer, frame, epoch, payload);
@@ -431,6 +432,20 @@ impl Node {
         }
         if self.drop_due(self.peer(peer)).is_some_and(|due| now >= due) {
             self.drop_member(peer);
+        }
+    }
+
+    /// Our own ping goes along with an answer if it is due soon: what comes together wakes the peer once. From then on the peer's is due before
+    /// ours, for as long as it pings.
+    fn ping_along(&mut self, peer: Slot) {
+        let interval = self.settings.ping_interval;
+        let soon = self.now + interval / 2;
+        let session = self.peer(peer).up();
+        if session.is_some_and(|session| session.next_ping <= soon) {
+            self.ping(peer);
+            if let Some(session) = self.peer_mut(peer).session.as_mut() {
+                session.next_ping += interval / 4;
+            }
         }
     }
 

@@ -305,3 +305,46 @@ fn a_resync_copies_nothing_before_its_turn_and_all_that_is_written_meanwhile() {
     world.assert_protected();
     assert!(!world.node(0).status().resyncing);
 }
+
+#[test]
+fn a_ping_goes_along_with_an_answer_if_it_is_due_soon() {
+    let mut world = World::new(2);
+    world.settle();
+    let interval = world.node(1).settings.ping_interval;
+    let pings_at = |world: &mut World, after: u64| {
+        let node = world.node(1);
+        let now = node.now + after;
+        let peer = slot(0);
+        let frame = Frame::Ping {
+            sent_at: 1,
+            stable_through: 0,
+        };
+        let event = Event::Frame {
+            peer,
+            session: node.session_id(peer).expect("they are linked"),
+            frame,
+            epoch: node.configuration.epoch,
+            payload: None,
+        };
+        let mut effects = Effects::new();
+        node.step(now, event, &mut effects);
+        let sent = |wanted: fn(&Frame) -> bool| {
+            let sends =
+                |effect: &&Effect| matches!(effect, Effect::Send { frame, .. } if wanted(frame));
+            effects.iter().filter(sends).count()
+        };
+        assert_eq!(sent(|frame| matches!(frame, Frame::Pong { echo: 1 })), 1);
+        sent(|frame| matches!(frame, Frame::Ping { .. }))
+    };
+    // It has pinged by itself, and then does so only in answers, as long as there are any.
+    let now = world.now;
+    world.node(1).step(now, Event::Tick, &mut Effects::new());
+    pings_at(&mut world, interval);
+    for _ in 0..5 {
+        assert_eq!(pings_at(&mut world, 0), 0, "it was just sent");
+        assert_eq!(pings_at(&mut world, interval / 4), 0, "it is not due soon");
+        assert_eq!(pings_at(&mut world, interval * 3 / 4), 1);
+    }
+    let due = world.node(1).deadline().expect("it will ping");
+    assert!(due > world.node(1).now + interval);
+}

@@ -302,10 +302,18 @@ impl Node {
 
     /// What an earlier reign has left unstable is marked, and its numbers mean nothing any more.
     fn log_new_reign(&mut self, peer: Slot, relation: Relation) {
-        if matches!(relation, Relation::Follower(_)) {
+        let serves = self.configuration.primary == Some(peer);
+        let follows = matches!(relation, Relation::Follower(_));
+        if serves && (relation == Relation::Idle || follows && !self.is_member()) {
+            // What the primary calls stable is so on members. Of what this replica alone may have nobody else knows, also where
+            // nothing comes of the session, and whoever serves next.
+            self.others
+                .iter()
+                .for_each(|other| self.mark_uncertain(other));
+        } else if follows {
             self.mark_uncertain(peer);
         }
-        if self.configuration.primary == Some(peer) {
+        if serves {
             self.log.begin_reign();
         }
     }

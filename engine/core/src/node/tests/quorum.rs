@@ -3,11 +3,11 @@
 use super::world::{World, slot};
 use crate::arbiter::Question;
 use crate::command::{Answer, Command};
-use crate::event::{DiskError, Event, RequestError};
+use crate::event::{DiskError, Event, Kind, RequestError};
 use crate::notice::Notice;
 use crate::status::{ArbiterStanding, Role};
 use crate::{Failover, Lease, Settings};
-use format::types::{DiskState, NodeSet};
+use format::types::{DiskState, NodeSet, Span};
 
 fn automatic() -> Settings {
     let lease = Lease::new(2_000_000_000, 3_000_000_000).expect("grace is long enough");
@@ -66,11 +66,7 @@ fn a_primary_that_is_cut_off_answers_nobody_until_it_knows() {
     world.arbiter.cut_off = Some(0);
     world.pass(2_500_000_000);
     let write = world.write(0, 1, 1, 9);
-    let read = world.request(
-        0,
-        crate::event::Kind::Read,
-        format::types::Span::new(4096, 4096),
-    );
+    let read = world.request(0, Kind::Read, Span::new(4096, 4096));
     world.settle();
     assert!(serves(&mut world, 1));
     assert_eq!(world.replied(0, write), None, "it is held");
@@ -321,6 +317,37 @@ fn a_failed_disk_is_taken_again_only_with_the_word_of_the_others() {
 }
 
 #[test]
+fn what_one_member_alone_has_is_marked_before_another_primary_s_numbers_are_heeded() {
+    let mut world = World::with(3, automatic());
+    world.settle();
+    // A write reaches one other member; then that member's disk fails, and the primary dies.
+    world.partition(0, 1);
+    world.write(0, 5, 1, 50);
+    world.run();
+    world.machines[2].disk_fails = Some(DiskError::Io);
+    world.write(0, 6, 1, 60);
+    world.run();
+    assert_eq!(world.machines[2].blocks.get(&5), Some(&50));
+    world.crash(0);
+    world.settle();
+    assert!(serves(&mut world, 1));
+    // The next primary's writes become stable while the failed one listens.
+    for block in 20..24 {
+        world.write(1, block, 1, block);
+        world.request(1, Kind::Flush, Span::new(0, 0));
+        world.settle();
+    }
+    world.machines[2].disk_fails = None;
+    assert_eq!(world.command(2, RESYNC), Ok(Answer::Done));
+    world.settle();
+    assert_eq!(world.machines[2].blocks, world.machines[1].blocks);
+    world.heal();
+    world.start(0);
+    world.settle();
+    world.assert_protected();
+}
+
+#[test]
 fn who_hears_in_a_handshake_that_it_is_a_member_says_what_its_disk_is_then() {
     let mut world = World::new(2);
     world.write(0, 1, 1, 1);
@@ -470,8 +497,8 @@ fn nothing_is_served_before_the_members_have_told_in_what_they_differ() {
         serves(&mut world, 1),
         "and the other member's session is not up again"
     );
-    let span = format::types::Span::new(5 * 4096, 4096);
-    let read = world.request(1, crate::event::Kind::Read, span);
+    let span = Span::new(5 * 4096, 4096);
+    let read = world.request(1, Kind::Read, span);
     world.run();
     assert_eq!(world.replied(1, read), None);
     world.pass(200_000_000);

@@ -332,7 +332,15 @@ pub(crate) async fn tell(
     let volume = decision.volume;
     let request = match decision.verdict {
         Verdict::Created => Request::Commit { volume },
-        Verdict::Removed { keep_data } => Request::Remove { volume, keep_data },
+        Verdict::Removed { keep_data } => {
+            let replica = decision.replicas.iter().find(|one| one.name == *node);
+            let slot = replica.and_then(|one| u8::try_from(one.slot.index()).ok());
+            Request::Remove {
+                volume,
+                slot,
+                keep_data,
+            }
+        }
     };
     daemon.ask(node, request).await?;
     let (daemon, node) = (daemon.clone(), node.clone());
@@ -342,19 +350,18 @@ pub(crate) async fn tell(
 /// The slot of a node's replica.
 fn slot_of(hosted: &Hosted, node: &str) -> Result<Slot, Failure> {
     let member = Name::new(node).and_then(|name| hosted.record.member(&name).cloned());
-    member.map(|member| member.slot).ok_or_else(|| {
-        let names: Vec<_> = hosted
-            .record
-            .members
-            .iter()
-            .map(|one| one.name.as_str())
-            .collect();
-        Failure::not_found(format!(
-            "volume {} has no replica on {node}: it has them on {}",
-            hosted.record.name,
-            names.join(" and ")
-        ))
-    })
+    let slot = member.map(|member| member.slot);
+    slot.ok_or_else(|| no_replica_on(hosted, node))
+}
+
+fn no_replica_on(hosted: &Hosted, node: &str) -> Failure {
+    let members = hosted.record.members.iter();
+    let names: Vec<_> = members.map(|one| one.name.as_str()).collect();
+    Failure::not_found(format!(
+        "volume {} has no replica on {node}: it has them on {}",
+        hosted.record.name,
+        names.join(" and ")
+    ))
 }
 
 fn unexpected(node: &Name, response: &Response) -> Failure {

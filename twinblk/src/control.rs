@@ -77,6 +77,9 @@ pub(crate) enum Request {
         /// Which.
         #[serde(with = "as_text")]
         volume: VolumeId,
+        /// The slot of the replica that is meant: the node may have another by now.
+        #[serde(default)]
+        slot: Option<u8>,
         /// The data stays.
         keep_data: bool,
     },

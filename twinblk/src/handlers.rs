@@ -38,9 +38,7 @@ pub(crate) async fn handle(
                 primary,
                 joins: None,
             };
-            check(&daemon, &from, &plan)?;
-            blocking(move || daemon.volumes.prepare(&plan)).await?;
-            Ok(Response::Done)
+            prepare(&daemon, &from, plan).await
         }
         Request::Commit { volume } => commit(&daemon, volume).await,
         Request::Abort { volume } => {
@@ -48,11 +46,12 @@ pub(crate) async fn handle(
             Ok(Response::Done)
         }
         Request::Fate { volume } => fate(&daemon, &from, volume).map(Response::Fate),
-        Request::Remove { volume, keep_data } => remove(&daemon, volume, keep_data).await,
-        Request::Extend { volume, size_bytes } => {
-            blocking(move || daemon.volumes.extend(volume, size_bytes)).await?;
-            Ok(Response::Done)
-        }
+        Request::Remove {
+            volume,
+            slot,
+            keep_data,
+        } => remove(&daemon, volume, slot, keep_data).await,
+        Request::Extend { volume, size_bytes } => extend(daemon, volume, size_bytes).await,
         Request::Order { volume, order } => {
             find(&daemon, volume)?.command(Command::from(order)).await?;
             Ok(Response::Done)
@@ -132,6 +131,23 @@ fn check(daemon: &Daemon, from: &Name, plan: &Plan) -> Result<(), Failure> {
     Ok(())
 }
 
+/// Makes the files; only a commit makes them a replica.
+async fn prepare(daemon: &Arc<Daemon>, from: &Name, plan: Plan) -> Result<Response, Failure> {
+    check(daemon, from, &plan)?;
+    let daemon = daemon.clone();
+    blocking(move || daemon.volumes.prepare(&plan)).await?;
+    Ok(Response::Done)
+}
+
+async fn extend(
+    daemon: Arc<Daemon>,
+    volume: VolumeId,
+    size_bytes: u64,
+) -> Result<Response, Failure> {
+    blocking(move || daemon.volumes.extend(volume, size_bytes)).await?;
+    Ok(Response::Done)
+}
+
 async fn commit(daemon: &Arc<Daemon>, volume: VolumeId) -> Result<Response, Failure> {
     let volumes = daemon.clone();
     blocking(move || volumes.volumes.commit(volume)).await?;
@@ -148,10 +164,15 @@ async fn commit(daemon: &Arc<Daemon>, volume: VolumeId) -> Result<Response, Fail
 async fn remove(
     daemon: &Arc<Daemon>,
     volume: VolumeId,
+    slot: Option<u8>,
     keep_data: bool,
 ) -> Result<Response, Failure> {
-    // Whatever the coordinator knew, nothing is taken from under a client of this node.
     if let Some(hosted) = daemon.volumes.with_id(volume) {
+        // Who was away for long may say it of an earlier replica, while this one is the best there is.
+        if slot.is_some_and(|slot| hosted.record.slot.index() != usize::from(slot)) {
+            return Ok(Response::Done);
+        }
+        // Whatever the coordinator knew, nothing is taken from under a client of this node.
         hosted.seal(true);
         let clients = hosted.status().await.map_or(0, |status| status.io.clients);
         if let Err(refusal) = actions::refuse_if_open(daemon, &hosted, clients) {

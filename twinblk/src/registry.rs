@@ -154,6 +154,9 @@ impl Registry {
             let news = std::mem::take(&mut decision.unconfirmed);
             decision.unconfirmed = earlier.unconfirmed;
             decision.unconfirmed.retain(|node| !news.contains(node));
+            let mut replicas = earlier.replicas;
+            replicas.retain(|replica| decision.unconfirmed.contains(&replica.name));
+            decision.replicas.extend(replicas);
             decision.unconfirmed.extend(news);
         }
         self.decide(&decision)

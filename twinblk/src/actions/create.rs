@@ -34,6 +34,7 @@ pub(crate) async fn create(
         name: request.name.clone(),
         verdict: Verdict::Created,
         unconfirmed: members.iter().map(|member| member.name.clone()).collect(),
+        replicas: members.clone(),
     };
     if result.is_ok() {
         let (daemon, decision) = (daemon.clone(), decision.clone());

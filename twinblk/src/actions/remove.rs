@@ -64,6 +64,7 @@ async fn decide(
             .iter()
             .map(|member| member.name.clone())
             .collect(),
+        replicas: record.members.clone(),
     };
     let (daemon, decided) = (daemon.clone(), decision.clone());
     blocking(move || daemon.volumes.registry.decide_also(&decided)).await?;

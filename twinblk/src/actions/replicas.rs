@@ -5,7 +5,7 @@
 //! (`engine/core/src/replicas.rs`): a new replica is opened once everybody knows it, the primary last; and one that goes
 //! loses its files once everybody has forgotten it, the primary first.
 
-use crate::actions::{slot_of, tell, unexpected};
+use crate::actions::{no_replica_on, tell, unexpected};
 use crate::api::Outcome;
 use crate::control::{Membership, ReplicaStep, Request, Response};
 use crate::daemon::{Daemon, blocking};
@@ -64,6 +64,7 @@ pub(crate) async fn add(
         node: id,
     };
     let its = ask_membership(daemon, &member.name, volume).await?;
+    refuse_if_another(hosted, &known, &member, its.as_ref())?;
     let ready = its.is_some_and(|its| its.ready);
     let told = hosted.record.member(&member.name).is_some();
     if ready && told {
@@ -152,20 +153,25 @@ pub(crate) async fn remove(
     serving(hosted).await?;
     let known = known(daemon, hosted, &name).await?;
     let there = known.members.iter().find(|member| member.name == name);
-    match there {
-        Some(member) => forget_everywhere(daemon, hosted, &known, member).await?,
+    let member = match there {
+        Some(member) => {
+            forget_everywhere(daemon, hosted, &known, member).await?;
+            member.clone()
+        }
         // Nobody knows it; it may be there itself, left by an attempt that was cut short.
         None => {
-            if ask_membership(daemon, &name, volume).await?.is_none() {
-                slot_of(hosted, node)?;
-            }
+            let its = ask_membership(daemon, &name, volume).await?;
+            let mut its = its.into_iter().flat_map(|its| its.members);
+            let own = its.find(|one| one.name == name);
+            own.ok_or_else(|| no_replica_on(hosted, node))?
         }
-    }
+    };
     let decision = Decision {
         volume,
         name: hosted.record.name.clone(),
         verdict: Verdict::Removed { keep_data },
         unconfirmed: vec![name.clone()],
+        replicas: vec![member],
     };
     let (deciding, decided) = (daemon.clone(), decision.clone());
     blocking(move || deciding.volumes.registry.decide_also(&decided)).await?;
@@ -309,6 +315,27 @@ async fn refuse_if_leaving(
         return tell(daemon, node, &decision).await;
     }
     Ok(())
+}
+
+/// What is left of an earlier replica of the node is no part of a new one, and its removal comes to its end first.
+fn refuse_if_another(
+    hosted: &Hosted,
+    known: &Known,
+    member: &Member,
+    its: Option<&Membership>,
+) -> Result<(), Failure> {
+    let mut own = its.into_iter().flat_map(|its| &its.members);
+    let own = own.find(|one| one.name == member.name);
+    let elsewhere = own.is_some_and(|own| own.slot != member.slot);
+    let left = elsewhere && its.is_some_and(|its| its.ready);
+    if !left && !known.spent.contains(member.slot) {
+        return Ok(());
+    }
+    Err(Failure::protects_data(format!(
+        "{1} has an earlier replica of volume {0} that was not removed to the end: `twinblk volume replica rm {0} {1}` \
+         first",
+        hosted.record.name, member.name
+    )))
 }
 
 /// As when a volume grows, every other replica is to be connected: one that cannot be told must not be left behind.

@@ -4,7 +4,6 @@
 //! between leaves a replica that talks to somebody too few or too many. The core lets nobody in whom it
 //! does not know. Telling again mends that.
 
-use super::check;
 use crate::control::{Membership, ReplicaStep, Response};
 use crate::daemon::{Daemon, blocking};
 use crate::data_links;
@@ -53,10 +52,7 @@ async fn prepare(
         joins: Some(NodeSet::from_bits(spent)),
         record,
     };
-    check(daemon, from, &plan)?;
-    let daemon = daemon.clone();
-    blocking(move || daemon.volumes.prepare(&plan)).await?;
-    Ok(Response::Done)
+    super::prepare(daemon, from, plan).await
 }
 
 /// Which replicas there are, for all that this one knows.

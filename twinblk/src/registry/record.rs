@@ -77,6 +77,9 @@ pub(crate) struct Decision {
     /// The nodes that have yet to hear it.
     #[serde(with = "as_text::list")]
     pub(crate) unconfirmed: Vec<Name>,
+    /// Their replicas. A node that is to remove one may have got another since, which is not meant.
+    #[serde(default)]
+    pub(crate) replicas: Vec<Member>,
 }
 
 /// What can be decided about a volume.

@@ -142,6 +142,7 @@ fn a_decision_lasts_until_all_have_confirmed_it() {
         name: name("a"),
         verdict: Verdict::Removed { keep_data: true },
         unconfirmed: vec![name("beta"), name("gamma")],
+        replicas: Vec::new(),
     };
     registry.decide(&decision).expect("there is room");
     registry
@@ -162,6 +163,36 @@ fn a_decision_lasts_until_all_have_confirmed_it() {
         .confirmed(decision.volume, &name("gamma"))
         .expect("there is room");
     assert_eq!(registry.decisions().expect("all have heard it"), []);
+}
+
+#[test]
+fn removals_add_up_and_each_means_one_replica() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let registry = Registry::open(folder.path()).expect("it is new");
+    let gone = |node: &str, index| {
+        let replica = Member {
+            slot: slot(index),
+            name: name(node),
+            node: NodeId([3; 16]),
+        };
+        Decision {
+            volume: VolumeId([7; 16]),
+            name: name("a"),
+            verdict: Verdict::Removed { keep_data: false },
+            unconfirmed: vec![name(node)],
+            replicas: vec![replica],
+        }
+    };
+    for (node, index) in [("beta", 1), ("gamma", 2), ("beta", 3)] {
+        let decided = registry.decide_also(&gone(node, index));
+        decided.expect("there is room");
+    }
+    let both = registry.decision(VolumeId([7; 16]));
+    let both = both.expect("it is whole").expect("nobody has heard it");
+    assert_eq!(both.unconfirmed, [name("gamma"), name("beta")]);
+    let replicas = both.replicas.iter();
+    let slots: Vec<usize> = replicas.map(|replica| replica.slot.index()).collect();
+    assert_eq!(slots, [3, 2]);
 }
 
 #[test]

@@ -173,6 +173,64 @@ fn a_dead_copy_is_taken_away_and_stays_away() {
     wait_copies(&cluster, 1, 2);
 }
 
+/// Gamma had a copy, which alpha has said is to go; alpha has none any more either, and gamma has not heard of it.
+fn gamma_has_yet_to_hear(cluster: &mut Cluster) {
+    two_of_three(cluster);
+    cluster.nodes[0].ok(&["volume", "replica", "add", "main", "gamma"]);
+    wait_copies(cluster, 0, 3);
+    cluster.nodes[2].kill();
+    cluster.nodes[0].wait_status("main", "gamma dropped", |status| copies(status) == 2);
+    let told = cluster.nodes[0].ok(&["volume", "replica", "rm", "main", "gamma"]);
+    assert!(told.contains("when it hears of it"), "{told}");
+    wait_copies(cluster, 1, 2);
+    cluster.nodes[1].ok(&["volume", "swap", "main"]);
+    cluster.nodes[1].ok(&["volume", "replica", "rm", "main", "alpha"]);
+    cluster.nodes[0].stop();
+    cluster.nodes[2].start();
+    wait_node(cluster, 1, "gamma");
+}
+
+/// Waits until a node is connected to another.
+fn wait_node(cluster: &Cluster, node: usize, other: &str) {
+    wait_for("the nodes to be connected", PATIENCE, || {
+        let nodes: Value =
+            serde_json::from_str(&cluster.nodes[node].ok(&["node", "ls", "--json"])).ok()?;
+        let mut nodes = nodes.as_array()?.iter();
+        let there = |node: &Value| node["name"] == other && node["state"] != "Connecting";
+        nodes.any(there).then_some(())
+    });
+}
+
+#[test]
+fn a_copy_that_was_forgotten_makes_way_before_another_comes_there() {
+    let mut cluster = Cluster::prepared(&["alpha", "beta", "gamma"]);
+    gamma_has_yet_to_hear(&mut cluster);
+    let refused = cluster.nodes[1].cli(&["volume", "replica", "add", "main", "gamma"]);
+    assert_eq!(refused.code, Some(3), "{refused:?}");
+    assert_eq!(replicas_of(&cluster, 1), ["beta"]);
+    cluster.nodes[1].ok(&["volume", "replica", "rm", "main", "gamma"]);
+    cluster.nodes[1].ok(&["volume", "replica", "add", "main", "gamma"]);
+    wait_copies(&cluster, 1, 2);
+}
+
+#[test]
+fn what_was_said_of_an_earlier_copy_does_not_take_a_later_one() {
+    let mut cluster = Cluster::prepared(&["alpha", "beta", "gamma"]);
+    gamma_has_yet_to_hear(&mut cluster);
+    cluster.nodes[1].ok(&["volume", "replica", "rm", "main", "gamma"]);
+    cluster.nodes[1].ok(&["volume", "replica", "add", "main", "gamma"]);
+    wait_copies(&cluster, 1, 2);
+    cluster.nodes[0].start();
+    let decisions = cluster.nodes[0].state().join("decisions");
+    wait_for("alpha to have told gamma", PATIENCE, || {
+        let mut left = std::fs::read_dir(&decisions).ok()?;
+        left.next().is_none().then_some(())
+    });
+    assert!(cluster.nodes[2].data("main").exists());
+    wait_copies(&cluster, 1, 2);
+    wait_copies(&cluster, 2, 2);
+}
+
 /// Whose replicas a node knows of.
 fn replicas_of(cluster: &Cluster, node: usize) -> Vec<String> {
     let status = cluster.nodes[node]

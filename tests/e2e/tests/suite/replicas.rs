@@ -156,6 +156,59 @@ fn an_addition_that_was_cut_short_is_finished_by_typing_it_again() {
 }
 
 #[test]
+fn a_new_copy_that_dies_in_its_first_resync_gets_there_in_the_end() {
+    let mut cluster = Cluster::prepared(&["alpha", "beta", "gamma"]);
+    two_of_three(&mut cluster);
+    let load = load(&cluster, Journal::new(1, BLOCKS));
+    load.wait_for_acknowledged(2000);
+    for pause_ms in [0, 10, 30, 60, 120] {
+        cluster.nodes[0].ok(&["volume", "replica", "add", "main", "gamma"]);
+        std::thread::sleep(std::time::Duration::from_millis(pause_ms));
+        cluster.nodes[2].kill();
+        load.wait_for_acknowledged(load.acknowledged() + 200);
+        cluster.nodes[2].start();
+        wait_copies(&cluster, 2, 3);
+        load.wait_for_acknowledged(load.acknowledged() + 200);
+        if pause_ms < 120 {
+            cluster.nodes[1].ok(&["volume", "replica", "rm", "main", "gamma"]);
+        }
+    }
+    let report = load.stop();
+    report.assert_clean();
+    wait_copies(&cluster, 0, 3);
+    assert_copies(&cluster, "main", &report.journal);
+}
+
+#[test]
+fn a_removal_that_was_cut_short_is_finished_by_typing_it_again() {
+    let mut cluster = Cluster::prepared(&["alpha", "beta", "gamma"]);
+    two_of_three(&mut cluster);
+    let remove = ["volume", "replica", "rm", "main", "gamma"];
+    for pause_ms in [0, 3, 6, 10, 20] {
+        cluster.nodes[0].ok(&["volume", "replica", "add", "main", "gamma"]);
+        wait_copies(&cluster, 0, 3);
+        let mut command = std::process::Command::new(e2e::program::twinblk());
+        let admin = cluster.nodes[0].folder().join("admin.sock");
+        command.arg("--admin").arg(admin).args(remove);
+        let mut typed = command.spawn().expect("the program starts");
+        std::thread::sleep(std::time::Duration::from_millis(pause_ms));
+        cluster.nodes[0].kill();
+        typed.wait().expect("it ends");
+        cluster.nodes[0].start();
+        // It had come to its end where no replica is found.
+        wait_for("the removal to be finished", PATIENCE, || {
+            let told = cluster.nodes[0].cli(&remove);
+            let done = told.code == Some(0) || told.stderr.contains("has no replica on");
+            done.then_some(())
+        });
+        wait_copies(&cluster, 1, 2);
+        wait_for("gamma's files to go", PATIENCE, || {
+            cluster.nodes[2].status("main").is_none().then_some(())
+        });
+    }
+}
+
+#[test]
 fn a_dead_copy_is_taken_away_and_stays_away() {
     let mut cluster = Cluster::prepared(&["alpha", "beta", "gamma"]);
     two_of_three(&mut cluster);

@@ -304,9 +304,10 @@ impl Node {
     fn log_new_reign(&mut self, peer: Slot, relation: Relation) {
         let serves = self.configuration.primary == Some(peer);
         let follows = matches!(relation, Relation::Follower(_));
-        if serves && (relation == Relation::Idle || follows && !self.is_member()) {
-            // What the primary calls stable is so on members. Of what this replica alone may have nobody else knows, also where
-            // nothing comes of the session, and whoever serves next.
+        if serves && relation != Relation::Mirror {
+            // What the primary calls stable is so on members that are equal to it. Of what this replica alone may have nobody
+            // else knows, also where nothing comes of the session, and whoever serves next: the primary may be gone before
+            // it has made the others equal.
             self.others
                 .iter()
                 .for_each(|other| self.mark_uncertain(other));

@@ -348,6 +348,91 @@ fn what_one_member_alone_has_is_marked_before_another_primary_s_numbers_are_heed
 }
 
 #[test]
+fn what_one_of_two_followers_alone_has_is_marked_before_the_primary_s_numbers_are_heeded() {
+    let mut world = World::with(3, automatic());
+    world.settle();
+    // A write reaches one other member, and the primary dies. It is back, and its writes become stable before it has made
+    // the others equal.
+    world.partition(0, 2);
+    world.write(0, 5, 1, 50);
+    world.run();
+    assert_eq!(world.machines[1].blocks.get(&5), Some(&50));
+    assert_eq!(world.machines[2].blocks.get(&5), None);
+    world.crash(0);
+    world.heal();
+    world.start(0);
+    for _ in 0..100 {
+        world.pause(0, true);
+        world.pass(10_000_000);
+    }
+    assert!(serves(&mut world, 0));
+    world.request(0, Kind::Flush, Span::new(0, 0));
+    world.pass(1_500_000_000);
+    assert_eq!(
+        world.machines[2].blocks.get(&5),
+        None,
+        "it is equal already"
+    );
+    world.crash(0);
+    world.settle();
+    assert_eq!(
+        world.machines[1].blocks_set(),
+        world.machines[2].blocks_set()
+    );
+    world.start(0);
+    world.settle();
+    world.assert_protected();
+}
+
+#[test]
+fn what_one_of_two_followers_was_made_equal_in_is_not_forgotten_before_the_other_is() {
+    let mut world = World::with(3, automatic());
+    world.settle();
+    // A write reaches nobody, and the primary dies. It is back, has made one member equal and not yet the other, and its
+    // writes become stable.
+    world.partition(0, 1);
+    world.partition(0, 2);
+    world.write(0, 5, 1, 50);
+    world.run();
+    assert_eq!(world.machines[0].blocks.get(&5), Some(&50));
+    world.crash(0);
+    world.heal();
+    world.start(0);
+    for _ in 0..100 {
+        world.pause(0, true);
+        world.pass(10_000_000);
+    }
+    world.pause(0, false);
+    world.partition(0, 2);
+    world.pass(300_000_000);
+    world.pause(0, true);
+    assert_eq!(world.machines[1].blocks.get(&5), Some(&50));
+    assert_eq!(
+        world.machines[2].blocks.get(&5),
+        None,
+        "it is equal already"
+    );
+    world.heal();
+    world.request(0, Kind::Flush, Span::new(0, 0));
+    world.pass(1_500_000_000);
+    assert_eq!(
+        world.machines[2].blocks.get(&5),
+        None,
+        "it is equal already"
+    );
+    assert!(world.node(0).log.stable_through() > 0);
+    world.crash(0);
+    world.settle();
+    assert_eq!(
+        world.machines[1].blocks_set(),
+        world.machines[2].blocks_set()
+    );
+    world.start(0);
+    world.settle();
+    world.assert_protected();
+}
+
+#[test]
 fn who_hears_in_a_handshake_that_it_is_a_member_says_what_its_disk_is_then() {
     let mut world = World::new(2);
     world.write(0, 1, 1, 1);

@@ -566,7 +566,7 @@ impl Machine {
         self.events.push_back(Event::IoDone { io, result });
     }
 
-    fn blocks_set(&self) -> BTreeMap<u64, u64> {
+    pub(super) fn blocks_set(&self) -> BTreeMap<u64, u64> {
         self.blocks
             .iter()
             .filter(|(_, value)| **value != 0)

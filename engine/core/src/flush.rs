@@ -89,7 +89,7 @@ impl Node {
         let Some(active) = self.barrier.active else {
             return;
         };
-        if active.pending.contains(peer) && self.is_up(peer) {
+        if active.pending.contains(peer) && self.is_at_work(peer) {
             let stable_through = self.log.stable_through();
             let (token, covers) = (u64::from(active.token), active.covers);
             self.send(
@@ -226,7 +226,7 @@ impl Node {
             self.fail_disk();
         }
         for member in late.without(self.slot).iter() {
-            if self.is_up(member) && self.configuration.in_sync.contains(member) {
+            if self.is_at_work(member) && self.configuration.in_sync.contains(member) {
                 self.disconnect(member, "its disk does not answer", true);
                 self.drop_member(member);
             }

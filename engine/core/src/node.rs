@@ -353,6 +353,13 @@ impl Node {
             .is_some_and(|peer| peer.up().is_some())
     }
 
+    /// Whether the peer can do requests: work goes on with it, and its disk has not failed.
+    pub(crate) fn is_at_work(&self, slot: Slot) -> bool {
+        let peer = self.peers[slot.index()].as_ref();
+        let peer = peer.filter(|peer| peer.up().is_some());
+        peer.is_some_and(|peer| peer.disk_state != Some(DiskState::Failed))
+    }
+
     /// The members of the configuration but for this replica.
     pub(crate) fn other_members(&self) -> NodeSet {
         self.configuration.in_sync.without(self.slot)

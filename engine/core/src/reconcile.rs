@@ -120,8 +120,10 @@ pub fn reconcile(
     let same = local.configuration == remote.configuration;
     let adopt = latest.filter(|_| !same).map(Side::other);
     let adopt = adopt.filter(|side| match side {
-        Side::Local => mine.follows(&theirs) || may_adopt(&facts, verdict),
-        Side::Remote => theirs.follows(&mine) || may_adopt(&facts.mirrored(), verdict),
+        Side::Local => mine.follows(&theirs) || may_adopt(&facts, mine.stays(), verdict),
+        Side::Remote => {
+            theirs.follows(&mine) || may_adopt(&facts.mirrored(), theirs.stays(), verdict)
+        }
     });
     Outcome {
         row,
@@ -131,11 +133,15 @@ pub fn reconcile(
 }
 
 /// Whether my side may take their configuration. One that makes it a member also says that its data
-/// is good: not, if that is not so.
-fn may_adopt(facts: &Facts, verdict: Verdict) -> bool {
+/// is good: not, if that is not so. Of a member that stays one it says nothing new.
+fn may_adopt(facts: &Facts, stays: bool, verdict: Verdict) -> bool {
     let told = !matches!(verdict, Verdict::SplitBrain | Verdict::Refuse(_));
-    told && (!facts.mine.member
-        || facts.lineage == Lineage::Same && facts.mine.disk == Disk::Consistent)
+    let good = match facts.mine.disk {
+        Disk::Consistent => true,
+        Disk::Unusable => stays,
+        Disk::Inconsistent => false,
+    };
+    told && (!facts.mine.member || facts.lineage == Lineage::Same && good)
 }
 
 /// The first row that matches, from either view.

@@ -254,7 +254,7 @@ impl Node {
         // What one may have lost with its power another has.
         let mut good = members
             .iter()
-            .filter(|member| self.is_up(*member) && !self.heard_suspect(*member));
+            .filter(|member| self.is_at_work(*member) && !self.heard_suspect(*member));
         let Some(member) = good.next() else {
             return self.blocked.push(id);
         };

@@ -68,9 +68,9 @@ impl Node {
             .push(local_effect(io, span, write.content, write.fua));
     }
 
-    /// Sends a running write to a peer, if a session with it is up.
+    /// Sends a running write to a peer, if it is at work.
     pub(crate) fn send_write(&mut self, id: OperationId, peer: Slot) {
-        if !self.is_up(peer) {
+        if !self.is_at_work(peer) {
             return;
         }
         let operation = self.operations.get_mut(id);

@@ -154,6 +154,11 @@ impl Party<'_> {
         self.is_listed(other) && (stayed || self.promised(other))
     }
 
+    /// Whether the side is a member in its own configuration.
+    pub(super) fn stays(&self) -> bool {
+        self.identity.configuration.in_sync.contains(self.slot)
+    }
+
     /// Whether the side is a member in the other's later configuration.
     fn is_listed(&self, other: &Party) -> bool {
         let listed = other.identity.configuration.in_sync.contains(self.slot);
@@ -172,14 +177,26 @@ impl Party<'_> {
             && next.in_sync == mine.configuration.in_sync
     }
 
-    /// Whether the side's configuration has never been in force and never will be: it counts on the other's copy
-    /// alone, and the other has gone on from elsewhere without it.
+    /// Whether the side's configuration has never been in force and never will be: the one that would have served in
+    /// it has gone on from elsewhere without it.
     fn is_void(&self, other: &Party) -> bool {
         let (mine, theirs) = (self.identity.configuration, other.identity.configuration);
-        mine.in_sync == NodeSet::only(other.slot)
+        let theirs_alone = mine.in_sync == NodeSet::only(other.slot);
+        (theirs_alone || self.was_to_be_served_by(other))
             && !other.descends_from(mine.generation)
             && !self.descends_from(theirs.generation)
             && mine.generation != theirs.generation
+    }
+
+    /// Whether the side, no member, knows of a configuration that makes the other the primary: a handover, say, whose
+    /// announcement was lost before somebody forced the other to serve. The other has to be where its own configuration
+    /// is, and to have all that this side has.
+    fn was_to_be_served_by(&self, other: &Party) -> bool {
+        let (mine, theirs) = (self.identity.configuration, other.identity.configuration);
+        mine.primary == Some(other.slot)
+            && !mine.in_sync.contains(self.slot)
+            && other.identity.data_generation == theirs.generation
+            && other.descends_from(self.identity.data_generation)
     }
 
     fn half(&self, other: &Party, latest: Option<Configuration>) -> Half {

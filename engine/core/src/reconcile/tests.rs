@@ -123,8 +123,12 @@ fn check_rules(facts: &Facts, row: &str, verdict: Verdict) {
         }
         Verdict::Idle | Verdict::SplitBrain | Verdict::Refuse(_) => {}
     }
-    if may_adopt(facts, verdict) && facts.mine.member {
-        assert!(facts.lineage == Lineage::Same && facts.mine.disk == Disk::Consistent);
+    for stays in [false, true] {
+        if may_adopt(facts, stays, verdict) && facts.mine.member {
+            let good = facts.mine.disk == Disk::Consistent;
+            let as_before = stays && facts.mine.disk == Disk::Unusable;
+            assert!(facts.lineage == Lineage::Same && (good || as_before));
+        }
     }
 }
 

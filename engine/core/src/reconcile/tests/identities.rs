@@ -189,7 +189,7 @@ fn member_that_missed_a_message_is_still_one() {
     (pair.0.known_incarnation, pair.1.known_incarnation) = (101, 100);
     expect(&pair, "resume", Verdict::Resume, Some(Side::Remote));
     pair.1.disk_state = DiskState::Failed;
-    expect(&pair, "no-disk", Verdict::Idle, None);
+    expect(&pair, "no-disk", Verdict::Idle, Some(Side::Remote));
     pair.1.disk_state = DiskState::Inconsistent;
     expect(&pair, "behind-member", Verdict::Idle, None);
 }
@@ -454,6 +454,43 @@ fn handover_that_never_was_in_force_is_no_fork() {
         scope: Scope::Marked,
     };
     expect(&pair, "behind", from_one, Some(Side::Local));
+}
+
+/// The same with a third replica, whom one has made equal to itself since.
+#[test]
+fn handover_to_two_that_never_was_in_force_is_no_fork() {
+    let mut pair = pair();
+    pair.0.configuration = configuration(2, 2, Some(1), &[1, 2]);
+    pair.0.disk_state = DiskState::Inconsistent;
+    advance(&mut pair.1, configuration(2, 3, Some(1), &[1, 2]));
+    advance(&mut pair.1, configuration(4, 4, Some(1), &[1, 2]));
+    let from_one = Verdict::Resync {
+        source: Side::Remote,
+        scope: Scope::Marked,
+    };
+    expect(&pair, "behind", from_one, Some(Side::Local));
+    // Who knows its own configuration by hearsay only cannot tell.
+    pair.1.configuration = configuration(5, 5, Some(1), &[1, 2]);
+    expect(&pair, "no-member", Verdict::Idle, None);
+    // Nor can one that was not to serve.
+    pair.1.configuration = configuration(4, 4, Some(1), &[1, 2]);
+    pair.0.configuration = configuration(2, 2, Some(2), &[1, 2]);
+    expect(&pair, "no-member", Verdict::Idle, None);
+}
+
+/// Zero, whose disk has failed, has handed the volume to one, whose disk has failed as well: it is a member as before, and
+/// has to know that it is the only one.
+#[test]
+fn member_with_a_failed_disk_hears_that_it_is_the_only_one() {
+    let mut pair = pair();
+    pair.0.configuration = configuration(2, 2, Some(0), &[1]);
+    pair.0.disk_state = DiskState::Failed;
+    pair.1.disk_state = DiskState::Failed;
+    expect(&pair, "no-disk", Verdict::Idle, Some(Side::Remote));
+    // Who was no member, and has promised to be one, is none before its disk is good.
+    pair.1.configuration = configuration(1, 1, Some(0), &[0]);
+    pair.1.pending_admission = Some((2, generation(2)));
+    expect(&pair, "no-disk", Verdict::Idle, None);
 }
 
 /// One was given up and has taken a rival's configuration, which is none of zero's business.

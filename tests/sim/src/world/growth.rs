@@ -28,13 +28,14 @@ impl World {
         let Some(statuses) = statuses.filter(|all| all.iter().all(is_connected)) else {
             return;
         };
-        if !self.growth.left.is_empty() || self.membership.is_changing() {
+        let mut sizes = statuses.iter().map(|status| status.size_bytes);
+        let grown = sizes.all(|size_bytes| size_bytes == self.plan.size_bytes);
+        // No replica comes before an earlier growth is done.
+        let change = self.membership.is_changing() && (grown || self.membership.is_told());
+        if !self.growth.left.is_empty() || change {
             return;
         }
-        if statuses
-            .iter()
-            .all(|status| status.size_bytes == self.plan.size_bytes)
-        {
+        if grown {
             self.plan.size_bytes += BLOCK_BYTES * self.fate.between(1, 600);
         }
         let mut hosts: Vec<&Status> = statuses.iter().collect();

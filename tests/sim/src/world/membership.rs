@@ -51,6 +51,11 @@ impl Membership {
         self.change.is_some()
     }
 
+    /// Whether somebody is being told of the change.
+    pub(crate) fn is_told(&self) -> bool {
+        !self.left.is_empty()
+    }
+
     /// Whether there is a host left that has never been a replica, and nothing under way.
     pub(crate) fn may_change(&self) -> bool {
         let known = self.identities.iter().flatten().count();

@@ -38,12 +38,10 @@ impl World {
     /// R6 for what is sent: the extents are in the primary's durable log.
     pub(crate) fn check_logged(&mut self, host: usize, span: Span) {
         let meta = &self.hosts[host].meta;
-        // A failed disk is written to no more: its log has nothing to cover.
+        // A failed disk is written to no more: its log has nothing to cover. Its superblock may be long in saying so.
         let superblock = meta.next_superblock().unwrap_or(meta.superblock());
-        let usable = !matches!(
-            superblock.disk_state,
-            DiskState::Failed | DiskState::Diskless
-        ) && superblock.configuration.in_sync.contains(superblock.slot);
+        let usable =
+            !self.has_failed(host) && superblock.configuration.in_sync.contains(superblock.slot);
         if usable && let Some(extent) = span.extents().find(|extent| !meta.is_hot(*extent)) {
             self.fail(Checker::R6, || {
                 format!("{host} sends {span:?}; extent {extent} is not in its durable log")

@@ -24,6 +24,8 @@ use std::time::Duration;
 
 /// How long the last replies and frames may take to leave after a stop.
 const LINGER_NANOS: Nanos = 1_000_000_000;
+/// Memory for data that nobody has used for this long, or twice as long, goes back to the kernel.
+const UNUSED_NANOS: Nanos = 10_000_000_000;
 /// How often a reactor that lingers looks.
 const LINGER_TURN: Duration = Duration::from_millis(20);
 
@@ -44,6 +46,8 @@ pub(crate) struct Reactor {
     stopped: bool,
     /// When replies last left.
     turned_at: Nanos,
+    /// When to give memory back next.
+    sweep_at: Option<Nanos>,
 }
 
 /// A command that the core has not answered.
@@ -105,6 +109,7 @@ impl Reactor {
             command_ids: 0,
             stopped: false,
             turned_at: 0,
+            sweep_at: None,
         })
     }
 
@@ -123,6 +128,7 @@ impl Reactor {
             let timeout = self.timeout();
             self.spin.wait(&mut self.shell, timeout)?;
             self.look_around();
+            self.give_back_memory();
         }
         self.linger()
     }
@@ -132,7 +138,11 @@ impl Reactor {
         if !self.hasher.is_idle() || self.stopped {
             return Some(Duration::ZERO);
         }
-        let deadlines = [self.node.deadline(), self.transport.deadline()];
+        let deadlines = [
+            self.node.deadline(),
+            self.transport.deadline(),
+            self.sweep_at,
+        ];
         let next = deadlines.into_iter().flatten().min()?;
         Some(Duration::from_nanos(next.saturating_sub(now())))
     }
@@ -156,6 +166,17 @@ impl Reactor {
             self.shell.events.push_back(Event::Tick);
         }
         self.hasher.turn(&mut self.shell.events);
+    }
+
+    fn give_back_memory(&mut self) {
+        let now = self.shell.now;
+        if self.sweep_at.is_some_and(|at| at <= now) {
+            self.shell.ring.give_back_unused();
+            self.sweep_at = None;
+        }
+        if self.sweep_at.is_none() && self.shell.ring.is_arena_occupied() {
+            self.sweep_at = Some(now + UNUSED_NANOS);
+        }
     }
 
     fn completed(&mut self, Completion { token, done }: Completion<Token>) {

@@ -22,10 +22,13 @@ const REGION_PAGES: usize = u64::BITS as usize;
 pub const SLOT_BYTES_MAX: usize = REGION_PAGES * PAGE_BYTES;
 /// Pages in the slots of each class.
 const CLASS_PAGES: [usize; 4] = [1, 4, 16, 64];
-/// The kernel takes at most this much in one registered buffer; no region crosses a multiple of it.
-pub(crate) const REGISTERED_BYTES_MAX: usize = 1 << 30;
+/// Memory is registered with the kernel, and given back to it, in segments of this many bytes; no region crosses a
+/// multiple of it.
+const SEGMENT_BYTES: usize = 1 << 20;
+/// Regions in a segment.
+const SEGMENT_REGIONS: usize = SEGMENT_BYTES / SLOT_BYTES_MAX;
 
-const _: () = assert!(REGISTERED_BYTES_MAX.is_multiple_of(SLOT_BYTES_MAX));
+const _: () = assert!(SEGMENT_BYTES.is_multiple_of(SLOT_BYTES_MAX));
 
 /// The arena. Clones share it; the memory goes with the last of its slots and clones.
 #[derive(Clone, Debug)]
@@ -110,16 +113,50 @@ impl Arena {
         pages as usize * PAGE_BYTES
     }
 
-    /// The whole of it, in pieces that the kernel registers one by one.
-    pub(crate) fn registrations(&self) -> Vec<libc::iovec> {
-        let step = REGISTERED_BYTES_MAX;
-        (0..self.mapping.bytes)
-            .step_by(step)
-            .map(|offset| libc::iovec {
-                iov_base: self.mapping.base.as_ptr().wrapping_add(offset).cast(),
-                iov_len: step.min(self.mapping.bytes - offset),
-            })
-            .collect()
+    pub(crate) fn bytes(&self) -> usize {
+        self.mapping.bytes
+    }
+
+    /// How many segments it has; the last may be shorter.
+    pub(crate) fn segments(&self) -> usize {
+        self.mapping.bytes.div_ceil(SEGMENT_BYTES)
+    }
+
+    /// The segment in which the byte `at` lies.
+    pub(crate) fn segment_of(&self, at: usize) -> usize {
+        at / SEGMENT_BYTES
+    }
+
+    /// A segment's memory.
+    pub(crate) fn segment(&self, index: usize) -> libc::iovec {
+        let begin = index * SEGMENT_BYTES;
+        assert!(begin < self.mapping.bytes, "there is no segment {index}");
+        libc::iovec {
+            iov_base: self.mapping.base.as_ptr().wrapping_add(begin).cast(),
+            iov_len: SEGMENT_BYTES.min(self.mapping.bytes - begin),
+        }
+    }
+
+    /// Whether no slot occupies any of a segment.
+    pub(crate) fn is_vacant(&self, index: usize) -> bool {
+        let regions = self.mapping.free.chunks(SEGMENT_REGIONS).nth(index);
+        regions.is_some_and(|regions| regions.iter().all(|free| free.get() == u64::MAX))
+    }
+
+    /// Gives a segment's pages back to the kernel: they are zeroes when they are used again.
+    ///
+    /// # Panics
+    ///
+    /// If a slot occupies any of it.
+    pub(crate) fn discard(&self, index: usize) {
+        assert!(self.is_vacant(index), "slots of segment {index} are in use");
+        let memory = self.segment(index);
+        // SAFETY: the range is part of our private mapping, and no slot, and so nobody, refers to what it holds.
+        let advised =
+            unsafe { libc::madvise(memory.iov_base, memory.iov_len, libc::MADV_DONTNEED) };
+        if advised != 0 {
+            tracing::debug!("memory is not given back: {}", io::Error::last_os_error());
+        }
     }
 
     fn is_of(&self, handle: &Handle) -> bool {
@@ -228,10 +265,9 @@ impl Handle {
         &self.mapping.handles[self.page]
     }
 
-    /// Its place in the table of registered buffers, if it belongs to this arena.
-    fn registration(&self, arena: &Arena) -> Option<u16> {
-        let index = self.page * PAGE_BYTES / REGISTERED_BYTES_MAX;
-        arena.is_of(self).then(|| u16::try_from(index).ok())?
+    /// The offset of its first byte in the arena, if it belongs to this one.
+    fn offset_in(&self, arena: &Arena) -> Option<usize> {
+        arena.is_of(self).then_some(self.page * PAGE_BYTES)
     }
 }
 
@@ -272,8 +308,9 @@ impl OwnedSlot {
         self.0.address().as_ptr().wrapping_add(at)
     }
 
-    pub(crate) fn registration(&self, arena: &Arena) -> Option<u16> {
-        self.0.registration(arena)
+    /// The offset of its first byte in the arena, if it belongs to this one.
+    pub(crate) fn offset_in(&self, arena: &Arena) -> Option<usize> {
+        self.0.offset_in(arena)
     }
 }
 
@@ -314,8 +351,9 @@ impl SharedSlot {
         self.0.address().as_ptr().wrapping_add(at)
     }
 
-    pub(crate) fn registration(&self, arena: &Arena) -> Option<u16> {
-        self.0.registration(arena)
+    /// The offset of its first byte in the arena, if it belongs to this one.
+    pub(crate) fn offset_in(&self, arena: &Arena) -> Option<usize> {
+        self.0.offset_in(arena)
     }
 }
 

@@ -12,6 +12,7 @@ mod arena;
 mod batch;
 mod file;
 mod operation;
+mod registration;
 mod ring;
 mod setup;
 mod slab;

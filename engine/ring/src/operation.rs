@@ -173,10 +173,21 @@ impl Operation {
         }
     }
 
+    /// Where its slot begins, if it has one of this arena.
+    pub(crate) fn offset_in(&self, arena: &Arena) -> Option<usize> {
+        match self {
+            Operation::Read { slot, .. } | Operation::ReceiveSlot { slot, .. } => {
+                slot.offset_in(arena)
+            }
+            Operation::Write { slot, .. } => slot.offset_in(arena),
+            _ => None,
+        }
+    }
+
     /// The submission for what is left after `done` bytes. It refers to memory of the operation,
-    /// which must stay untouched until the completion. `arena`: the one whose slots the kernel
-    /// knows, if any.
-    pub(crate) fn entry(&mut self, done: usize, arena: Option<&Arena>) -> Entry {
+    /// which must stay untouched until the completion. `place`: of its slot in the table of memory that the kernel knows, if
+    /// it is there.
+    pub(crate) fn entry(&mut self, done: usize, place: Option<u16>) -> Entry {
         let fd = types::Fd(self.file().number());
         match self {
             Operation::Read {
@@ -187,9 +198,8 @@ impl Operation {
             } => {
                 let at = *offset + done as u64;
                 let length = length(range.len() - done);
-                let index = arena.and_then(|arena| slot.registration(arena));
                 let pointer = slot.pointer_at(range.start + done);
-                match index {
+                match place {
                     Some(index) => opcode::ReadFixed::new(fd, pointer, length, index)
                         .offset(at)
                         .build(),
@@ -207,7 +217,7 @@ impl Operation {
                 let length = length(range.len() - done);
                 let flags = if *durable { libc::RWF_DSYNC } else { 0 };
                 let pointer = slot.pointer_at(range.start + done);
-                match arena.and_then(|arena| slot.registration(arena)) {
+                match place {
                     Some(index) => opcode::WriteFixed::new(fd, pointer, length, index)
                         .offset(at)
                         .rw_flags(flags)

@@ -2,6 +2,7 @@
 
 use crate::arena::Arena;
 use crate::operation::{Done, Operation, OperationKey, Progress};
+use crate::registration::Registrations;
 use crate::setup::{self, IN_FLIGHT_MAX, SetupError};
 use crate::slab::{InFlight, Slab};
 use crate::waker::Waker;
@@ -41,7 +42,7 @@ pub struct Completion<T> {
 pub struct Ring<T> {
     uring: ManuallyDrop<IoUring>,
     arena: Arena,
-    arena_registered: bool,
+    registrations: Registrations,
     operations: ManuallyDrop<Slab<T>>,
     /// The ring's own submissions: the wake-up's read and cancellations.
     own: VecDeque<Entry>,
@@ -61,11 +62,11 @@ impl<T> Ring<T> {
     /// Sets a ring up over this arena.
     pub fn new(arena: Arena) -> Result<Ring<T>, SetupError> {
         let uring = setup::build()?;
-        let arena_registered = setup::register_arena(&uring, &arena);
+        let registrations = Registrations::new(&uring.submitter(), &arena);
         let mut ring = Ring {
             uring: ManuallyDrop::new(uring),
             arena,
-            arena_registered,
+            registrations,
             operations: ManuallyDrop::new(Slab::new()),
             own: VecDeque::new(),
             ready: VecDeque::new(),
@@ -84,10 +85,15 @@ impl<T> Ring<T> {
         &self.arena
     }
 
-    /// Whether the kernel knows the arena's memory, so that it need not look its pages up each
-    /// time.
-    pub fn is_arena_registered(&self) -> bool {
-        self.arena_registered
+    /// Whether the arena has memory that [`Ring::give_back_unused`] may give back, now or later.
+    pub fn is_arena_occupied(&self) -> bool {
+        self.registrations.is_occupied()
+    }
+
+    /// Gives the kernel back what memory of the arena no operation has used since this was last called and no slot occupies.
+    pub fn give_back_unused(&mut self) {
+        self.registrations
+            .sweep(&self.uring.submitter(), &self.arena);
     }
 
     /// What wakes this ring from other threads.
@@ -217,8 +223,7 @@ impl<T> Ring<T> {
 
     /// Moves what is ready into the submission queue, as far as there is room.
     fn fill(&mut self) {
-        let arena = self.arena_registered.then_some(&self.arena);
-        let mut queue = self.uring.submission();
+        let (submitter, mut queue, _) = self.uring.split();
         while !queue.is_full() {
             let entry = if let Some(entry) = self.own.pop_front() {
                 entry
@@ -230,7 +235,9 @@ impl<T> Ring<T> {
                     continue;
                 };
                 in_flight.submitted = true;
-                let entry = in_flight.operation.entry(in_flight.done, arena);
+                let at = in_flight.operation.offset_in(&self.arena);
+                let place = at.and_then(|at| self.registrations.place(&submitter, &self.arena, at));
+                let entry = in_flight.operation.entry(in_flight.done, place);
                 entry.user_data(key.user_data())
             } else {
                 return;

@@ -1,6 +1,5 @@
 //! Setting a ring up, and saying in one line why it cannot be.
 
-use crate::arena::Arena;
 use io_uring::{IoUring, Probe, opcode};
 use std::io;
 
@@ -108,30 +107,4 @@ pub(crate) fn build() -> Result<IoUring, SetupError> {
         )));
     }
     Ok(uring)
-}
-
-/// An arena may take this part of what an ordinary user may lock: the rings themselves count too,
-/// and those of other volumes must still find room.
-const LOCKED_SHARE: u64 = 4;
-
-/// Registers the arena's memory, so that the kernel need not look its pages up for each operation.
-/// Where a user may not lock that much memory the ring works without, a little slower.
-pub(crate) fn register_arena(uring: &IoUring, arena: &Arena) -> bool {
-    let regions = arena.registrations();
-    let bytes: usize = regions.iter().map(|region| region.iov_len).sum();
-    let limit = rustix::process::getrlimit(rustix::process::Resource::Memlock).current;
-    let too_much = limit.is_some_and(|limit| bytes as u64 > limit / LOCKED_SHARE);
-    let registered = if too_much && !rustix::process::geteuid().is_root() {
-        Err(io::ErrorKind::OutOfMemory.into())
-    } else {
-        // SAFETY: the ring holds the arena until it has been drained and closed.
-        unsafe { uring.submitter().register_buffers(&regions) }
-    };
-    if let Err(error) = &registered {
-        tracing::warn!(
-            "the arena of {bytes} bytes is not registered ({error}): I/O works, a little slower; \
-             raise RLIMIT_MEMLOCK to {LOCKED_SHARE} times that"
-        );
-    }
-    registered.is_ok()
 }

@@ -1,5 +1,5 @@
 use super::{Completion, Ring};
-use crate::{Arena, Done, File, Operation, SLOT_BYTES_MAX, SendBatch, Zeroing};
+use crate::{Arena, Done, File, Operation, OwnedSlot, SLOT_BYTES_MAX, SendBatch, Zeroing};
 use rustix::net::Shutdown;
 use std::io::{ErrorKind, Read, Write};
 use std::os::fd::OwnedFd;
@@ -79,6 +79,56 @@ fn writes_are_read_back() {
     };
     let expected = |at: usize| if (4096..8192).contains(&at) { 0xa5 } else { 0 };
     assert!((0..16_384).all(|at| slot[at] == expected(at)));
+}
+
+/// Writes a slot full of the byte to the file's begin and reads it back; the slot that was read into.
+fn write_and_read(ring: &mut Ring<u32>, file: &File, byte: u8) -> OwnedSlot {
+    let mut slot = ring.arena().take(0, 4096).expect("there is room");
+    slot.fill(byte);
+    let write = Operation::Write {
+        file: file.clone(),
+        offset: 0,
+        slot: slot.share(),
+        range: 0..4096,
+        durable: false,
+    };
+    ring.submit(write, 1);
+    assert!(matches!(wait(ring).done, Done::Write(Ok(()))));
+    let read = Operation::Read {
+        file: file.clone(),
+        offset: 0,
+        slot: ring.arena().take(0, 4096).expect("there is room"),
+        range: 0..4096,
+    };
+    ring.submit(read, 2);
+    let Done::Read(Ok(()), slot) = wait(ring).done else {
+        panic!("it cannot be read");
+    };
+    assert!(slot.iter().all(|read| *read == byte));
+    slot
+}
+
+#[test]
+fn memory_that_rests_is_given_back_and_used_again() {
+    let mut ring = ring();
+    let (_named, file) = temporary(1 << 20);
+    assert!(!ring.is_arena_occupied());
+    for byte in [1, 2, 3] {
+        let slot = write_and_read(&mut ring, &file, byte);
+        for _ in 0..3 {
+            ring.give_back_unused();
+            assert!(ring.is_arena_occupied(), "what a slot occupies stays");
+        }
+        assert!(slot.iter().all(|read| *read == byte));
+        drop(slot);
+        drop(write_and_read(&mut ring, &file, byte));
+        ring.give_back_unused();
+        assert!(ring.is_arena_occupied(), "it has just been used");
+        ring.give_back_unused();
+        assert!(!ring.is_arena_occupied());
+        let slot = ring.arena().take(0, 4096).expect("there is room");
+        assert!(slot.iter().all(|byte| *byte == 0), "it was not given back");
+    }
 }
 
 #[test]

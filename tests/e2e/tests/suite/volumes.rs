@@ -2,6 +2,7 @@
 
 use e2e::checks::{assert_copies, assert_holds, replica};
 use e2e::cluster::Cluster;
+use e2e::foreign::tool;
 use e2e::journal::Journal;
 use e2e::load::{Load, Plan};
 use e2e::nbd::Request;
@@ -208,4 +209,49 @@ fn verify_finds_what_differs_and_repairs_it() {
     let mut client = cluster.nodes[0].open("main");
     assert_holds(&mut client, &journal);
     assert_copies(&cluster, "main", &journal);
+}
+
+/// What a process has in memory of its own, in bytes.
+fn resident(process: u32) -> u64 {
+    let status = std::fs::read_to_string(format!("/proc/{process}/status")).expect("it runs");
+    let line = status
+        .lines()
+        .find_map(|line| line.strip_prefix("RssAnon:"));
+    let kibibytes = line.and_then(|line| line.split_whitespace().next()?.parse::<u64>().ok());
+    kibibytes.expect("the kernel says it") << 10
+}
+
+/// What a volume needs at full speed is given back when it rests.
+#[test]
+fn a_volume_that_rests_has_little_memory() {
+    const VOLUMES: u64 = 4;
+    const EACH_MAX: u64 = 12 << 20;
+    let mut cluster = Cluster::pair();
+    let before = cluster
+        .nodes
+        .iter()
+        .map(|node| resident(node.process().expect("it runs")));
+    let before: Vec<u64> = before.collect();
+    for number in 0..VOLUMES {
+        let name = format!("v{number}");
+        cluster.create(&name, "10G");
+        let uri = cluster.nodes[0].uri(&name);
+        let writes = [
+            "-f",
+            "raw",
+            "-c",
+            "aio_write 0 64M",
+            "-c",
+            "aio_flush",
+            &uri,
+        ];
+        tool("qemu-io", &writes).success();
+    }
+    for (node, before) in cluster.nodes.iter().zip(before) {
+        let process = node.process().expect("it runs");
+        wait_for("the memory to be given back", PATIENCE, || {
+            (resident(process) < before + VOLUMES * EACH_MAX).then_some(())
+        });
+    }
+    cluster.alpha().stop();
 }

@@ -1,5 +1,6 @@
 //! Scenarios in a world where nothing fails but what the scenario says.
 
+mod disks;
 mod guards;
 mod quorum;
 mod register;

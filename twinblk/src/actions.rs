@@ -1,6 +1,7 @@
 //! What can be typed about a volume that exists, or a node, carried out by the node that must.
 
 mod create;
+mod export;
 mod grow;
 mod nodes;
 mod remove;
@@ -9,6 +10,7 @@ mod replicas;
 mod resolve;
 
 pub(crate) use create::create;
+pub(crate) use export::{begin as begin_export, end as end_export};
 pub(crate) use nodes::{own_facts, show as show_nodes};
 pub(crate) use remove::refuse_if_open;
 pub(crate) use replace::replace_here;

@@ -7,6 +7,7 @@
 //! POST /v1/volumes            CreateRequest -> Outcome
 //! GET  /v1/volumes/NAME                   VolumeView
 //! POST /v1/volumes/NAME              Action -> Outcome
+//! GET  /v1/volumes/NAME/export?allow_one_copy=BOOL    ExportView; then empty lines, while the connection lasts the export
 //! GET  /v1/arbiter                        ArbiterView
 //! POST /v1/arbiter           ArbiterRequest -> Outcome
 //! GET  /v1/events?after=ID&follow=BOOL    EventView, one a line
@@ -39,12 +40,14 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::watch;
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 
 /// Events that are read ahead of a slow reader.
 const LINES_AHEAD: usize = 16;
 /// Those who follow duties are told this often that the daemon lives: well within the shortest `[hooks] hold_s`.
 const DUTIES_PERIOD: Duration = Duration::from_millis(250);
+/// Those who export a volume are told this often that it still can be read.
+const EXPORT_PERIOD: Duration = Duration::from_millis(500);
 /// Who may use the admin socket: its owner and its group.
 const SOCKET_MODE: u32 = 0o660;
 
@@ -98,6 +101,7 @@ pub(crate) async fn serve(
         .route("/v1/nodes/{name}", post(act_on_node))
         .route("/v1/volumes", get(volumes).post(create))
         .route("/v1/volumes/{name}", get(volume).post(act))
+        .route("/v1/volumes/{name}/export", get(export))
         .route("/v1/arbiter", get(arbiter).post(set_arbiter))
         .route("/v1/events", get(events))
         .route("/v1/duties", get(duties))
@@ -159,6 +163,41 @@ async fn act(
     to_its_end(async move { actions::act(&daemon, &hosted, action, false).await })
         .await
         .map(Json)
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct ExportQuery {
+    #[serde(default)]
+    allow_one_copy: bool,
+}
+
+/// The replica can be read until whoever asked has gone.
+async fn export(
+    State(daemon): State<Arc<Daemon>>,
+    Path(name): Path<String>,
+    Query(query): Query<ExportQuery>,
+) -> Result<Response, Failure> {
+    let hosted = daemon.volumes.named(&name)?;
+    let (mut sender, body) = Channel::<Bytes>::new(LINES_AHEAD);
+    to_its_end(async move {
+        let view = actions::begin_export(&daemon, &hosted, query.allow_one_copy).await?;
+        tokio::spawn(async move {
+            let mut next = line(&view);
+            while let Some(line) = next.take()
+                && sender.send_data(line).await.is_ok()
+            {
+                sleep(EXPORT_PERIOD).await;
+                next = Some(Bytes::from_static(b"\n"));
+            }
+            if let Err(failure) = actions::end_export(&daemon, &hosted).await {
+                tracing::error!("volume {name} stays closed after its export: {failure}");
+            }
+        });
+        Ok(())
+    })
+    .await?;
+    Ok(lines(body))
 }
 
 async fn arbiter(State(daemon): State<Arc<Daemon>>) -> Json<ArbiterView> {

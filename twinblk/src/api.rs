@@ -128,6 +128,18 @@ pub(crate) struct VolumeView {
     pub(crate) last_receipt: Option<ReceiptView>,
     /// What clients see, while the replica is open.
     pub(crate) io: Option<IoView>,
+    /// Where this node's clients open it, by its name.
+    #[serde(default)]
+    pub(crate) nbd: Vec<String>,
+}
+
+/// What can be read while a volume is exported: the first line of `GET /v1/volumes/NAME/export`.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub(crate) struct ExportView {
+    /// The data file or block device.
+    pub(crate) data: PathBuf,
+    /// How much of it is the volume.
+    pub(crate) size_bytes: u64,
 }
 
 /// A replica as this node sees it.

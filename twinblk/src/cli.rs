@@ -129,15 +129,28 @@ pub(crate) enum VolumeCommand {
     Create {
         #[arg(value_parser = name)]
         name: Name,
-        /// Its size, as in 10G
-        #[arg(long)]
-        size: Size,
+        /// Its size, as in 10G; by default the image's
+        #[arg(long, required_unless_present = "from")]
+        size: Option<Size>,
+        /// Fill it with this raw image or block device
+        #[arg(long, value_name = "FILE")]
+        from: Option<PathBuf>,
         /// The nodes that keep a copy; by default both of two
         #[arg(long, value_name = "NODE,NODE", value_delimiter = ',', value_parser = name)]
         replicas: Vec<Name>,
         /// A data file or block device of a node, in the place of one in its state folder; repeatable
         #[arg(long, value_name = "NODE=PATH", value_parser = backing)]
         backing: Vec<(String, PathBuf)>,
+    },
+    /// Write an image of a volume while it is used, as it is at this moment; on a node that keeps a copy and does not serve it
+    Export {
+        #[arg(value_parser = name)]
+        name: Name,
+        /// A new file, a block device, or - for standard output
+        to: PathBuf,
+        /// Although only one other copy is kept up to date meanwhile
+        #[arg(long)]
+        allow_one_copy: bool,
     },
     /// List the volumes of this node
     Ls {

@@ -1,8 +1,8 @@
 //! The asking end of the admin API.
 
 use crate::api::{
-    Action, ArbiterRequest, ArbiterView, CreateRequest, Drained, NodeAction, NodeView, Outcome,
-    VolumeView,
+    Action, ArbiterRequest, ArbiterView, CreateRequest, Drained, ExportView, NodeAction, NodeView,
+    Outcome, VolumeView,
 };
 use crate::duty::DutyView;
 use crate::failure::{Context, Failure};
@@ -67,6 +67,23 @@ impl Client {
     pub(crate) async fn act(&self, name: &str, action: &Action) -> Result<Outcome, Failure> {
         self.call(Method::POST, &volume_path(name)?, Some(action))
             .await
+    }
+
+    /// Has a replica of the daemon's node closed, so that it can be read for as long as the lines are held; and what can be
+    /// read.
+    pub(crate) async fn export(
+        &self,
+        name: &str,
+        allow_one_copy: bool,
+    ) -> Result<(ExportView, Lines<'_>), Failure> {
+        let path = volume_path(name)?;
+        let mut lines = self
+            .lines(&format!("{path}/export?allow_one_copy={allow_one_copy}"))
+            .await?;
+        let first = lines.next().await?;
+        let first = first.ok_or_else(|| Failure::failed(self.broken()))?;
+        let view = serde_json::from_str(&first).context(|| self.broken())?;
+        Ok((view, lines))
     }
 
     /// The arbiter.

@@ -1,6 +1,7 @@
 //! What is typed, carried out: the daemon is asked, and its answer printed.
 
 mod events;
+mod images;
 mod nodes;
 mod tables;
 mod waiting;
@@ -83,19 +84,28 @@ async fn volume(client: &Client, command: VolumeCommand) -> Result<(), Failure> 
         VolumeCommand::Create {
             name,
             size,
+            from,
             replicas,
             backing,
         } => {
             let backing = backing.into_iter().collect();
             let request = CreateRequest {
                 name,
-                size_bytes: size.0,
+                size_bytes: size.map_or(0, |size| size.0),
                 replicas,
                 backing,
             };
+            if let Some(from) = from {
+                return images::create_from(client, request, size, &from).await;
+            }
             print(&client.create(&request).await?);
             Ok(())
         }
+        VolumeCommand::Export {
+            name,
+            to,
+            allow_one_copy,
+        } => images::export(client, name.as_str(), to, allow_one_copy).await,
         VolumeCommand::Ls { output, quiet } => list(client, output, quiet).await,
         VolumeCommand::Status { name, output } => status(client, name.as_deref(), output).await,
         VolumeCommand::Wait {

@@ -149,6 +149,7 @@ impl Daemon {
             }
         };
         view.attached = self.is_attached(hosted);
+        view.nbd = self.config.nbd.iter().map(ToString::to_string).collect();
         view
     }
 

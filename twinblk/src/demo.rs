@@ -2,18 +2,17 @@
 
 mod blocks;
 mod machine;
-mod nbd;
 mod work;
 
 use crate::api::{Action, CreateRequest, ReceiptView};
 use crate::client::Client;
 use crate::failure::{Context, Failure};
 use crate::hexadecimal;
+use crate::nbd::NbdClient;
 use crate::units::Size;
 use blocks::{BLOCK_BYTES, Model, Numbers};
 use format::types::Name;
 use machine::{Machine, two_machines};
-use nbd::NbdClient;
 use std::cell::Cell;
 use std::path::Path;
 use std::time::Duration;

@@ -37,8 +37,10 @@ pub(crate) enum Incident {
     ReplicaAdded(Name, Name),
     /// A volume has the replica of this node no more.
     ReplicaRemoved(Name, Name),
-    /// A replica that could not be opened is open now.
+    /// A replica that was closed is open now.
     ReplicaOpened(Name),
+    /// A replica has been closed for as long as it is read.
+    ReplicaLent(Name),
     /// A replica could not be opened, or its reactor has ended.
     ReplicaFailed(Name, String),
 }
@@ -86,6 +88,11 @@ impl Incident {
             Incident::ReplicaOpened(volume) => {
                 of_volume(&volume, ("replica-opened", 25), "the replica is open")
             }
+            Incident::ReplicaLent(volume) => of_volume(
+                &volume,
+                ("replica-exported", 28),
+                "the replica is closed while it is being exported",
+            ),
             Incident::ReplicaAdded(volume, node) => of_volume(
                 &volume,
                 ("replica-added", 26),

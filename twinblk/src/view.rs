@@ -45,6 +45,7 @@ pub(crate) fn of_open(
             .last_receipt
             .map(|receipt| receipt_view(receipt, application_p99_us)),
         io: Some(io(&status.io)),
+        nbd: Vec::new(),
     }
 }
 
@@ -78,6 +79,7 @@ pub(crate) fn of_stopped(record: &Record, size_bytes: u64, reason: String) -> Vo
         resync: None,
         last_receipt: None,
         io: None,
+        nbd: Vec::new(),
     }
 }
 

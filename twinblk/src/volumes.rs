@@ -21,6 +21,9 @@ use tokio::time::timeout;
 /// A replica answers within a turn of its loop; only one whose disk hangs takes longer.
 const STATUS_PATIENCE: Duration = Duration::from_secs(2);
 
+/// Why a replica is closed whose data is being read.
+const LENT: &str = "it is being exported";
+
 /// Tells the daemon what an open replica says: called on the replica's thread, only to pass it on.
 pub(crate) type Report = Arc<dyn Fn(&Arc<Hosted>, VolumeEvent) + Send + Sync>;
 
@@ -129,19 +132,19 @@ impl Hosted {
         }
     }
 
-    /// Stops the replica as planned: drained, flushed, marked clean.
+    /// Stops the replica as planned: drained, flushed, marked clean. What is stopped stays so.
     pub(crate) fn stop(&self, reason: &str) -> Result<(), Failure> {
-        let volume = match &*lock(&self.state) {
-            State::Open(volume) => volume.clone(),
-            State::Closed { .. } => return Ok(()),
-        };
-        let answer = run(&volume, Command::Stop);
-        volume.join();
+        let volume = self.volume().ok();
+        let stopped = volume.map(|volume| {
+            let answer = run(&volume, Command::Stop);
+            volume.join();
+            answer.map(|_| ())
+        });
         *lock(&self.state) = State::Closed {
             reason: reason.to_owned(),
             again: false,
         };
-        answer.map(|_| ())
+        stopped.unwrap_or(Ok(()))
     }
 }
 
@@ -260,6 +263,23 @@ impl Volumes {
         }
         lock(&self.hosted).insert(hosted.record.name.clone(), hosted.clone());
         hosted
+    }
+
+    /// Stops a replica as planned, so that its data can be read.
+    pub(crate) fn lend(&self, hosted: &Arc<Hosted>) -> Result<(), Failure> {
+        let _changes = lock(&self.changes);
+        // Somebody may have been faster.
+        hosted.volume()?;
+        hosted.stop(LENT)
+    }
+
+    /// Opens a replica again that was lent, unless it has been removed meanwhile or the daemon stops.
+    pub(crate) fn take_back(&self, lent: &Arc<Hosted>) -> Option<Arc<Hosted>> {
+        let _changes = lock(&self.changes);
+        let hosted = self.with_id(lent.record.volume)?;
+        let is_lent = hosted.is_same(lent) && hosted.closed().as_deref() == Some(LENT);
+        let opened = is_lent.then(|| self.host(hosted.record.clone()))?;
+        opened.closed().is_none().then_some(opened)
     }
 
     /// Tries again to open what could not be opened for a reason that may pass, as the files of a

@@ -40,6 +40,7 @@ pub(crate) fn protected() -> VolumeView {
             latency_p99_us: 2500,
             latency_p999_us: 7000,
         }),
+        nbd: vec!["unix:/run/twinblk/nbd.sock".to_owned()],
     }
 }
 

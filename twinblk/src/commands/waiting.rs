@@ -12,13 +12,13 @@ use tokio::time::{Instant, sleep};
 const PERIOD: Duration = Duration::from_millis(100);
 
 /// Shows how far something is, on standard error.
-struct Progress {
+pub(super) struct Progress {
     bar: Option<ProgressBar>,
     last_line: String,
 }
 
 impl Progress {
-    fn new() -> Progress {
+    pub(super) fn new() -> Progress {
         let bar = std::io::stderr().is_terminal().then(|| {
             let style = "{msg} [{bar:40}] {bytes}/{total_bytes} {bytes_per_sec} {eta}";
             let style = ProgressStyle::with_template(style);
@@ -48,13 +48,32 @@ impl Progress {
             Some(percent) => format!("{}: {percent}% compared", volume.name),
             None => format!("{}: {}", volume.name, volume.state),
         };
+        self.tell(line);
+    }
+
+    /// So many bytes of so many are done.
+    pub(super) fn show_bytes(&mut self, what: &str, done: u64, total: u64) {
+        if let Some(bar) = &self.bar {
+            bar.set_message(what.to_owned());
+            bar.set_length(total);
+            bar.set_position(done);
+            return;
+        }
+        self.tell(format!(
+            "{what} {}%",
+            done.saturating_mul(10) / total.max(1) * 10
+        ));
+    }
+
+    /// On no terminal each line is written once.
+    fn tell(&mut self, line: String) {
         if line != self.last_line {
             eprintln!("{line}");
             self.last_line = line;
         }
     }
 
-    fn end(&self) {
+    pub(super) fn end(&self) {
         if let Some(bar) = &self.bar {
             bar.finish_and_clear();
         }

@@ -3,6 +3,7 @@
 use crate::client::Client;
 use crate::failure::{Context, Failure};
 use crate::key::ClusterKey;
+use nbd_server::listener::Address;
 use std::net::{Ipv4Addr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::process::{ExitStatus, Stdio};
@@ -146,8 +147,8 @@ impl Machine {
     }
 
     /// Where its NBD clients connect to.
-    pub(super) fn nbd(&self) -> PathBuf {
-        self.folder.join("nbd.sock")
+    pub(super) fn nbd(&self) -> Address {
+        Address::Unix(self.folder.join("nbd.sock"))
     }
 
     /// The data of a volume: a plain raw image.

@@ -1,8 +1,8 @@
 //! What the demonstration's client does to the volume.
 
 use super::blocks::{BLOCK_BYTES, Model, Numbers};
-use super::nbd::NbdClient;
 use crate::failure::{Context, Failure};
+use crate::nbd::NbdClient;
 use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -37,7 +37,8 @@ pub(super) async fn write(
             };
             let block = usize::try_from(numbers.next() % range).map_err(io::Error::other)?;
             let (sequence, content) = model.issue(block);
-            client.send_write(sequence, block, &content).await?;
+            let offset = (block * BLOCK_BYTES) as u64;
+            client.send_write(sequence, offset, &content).await?;
             under_way.insert(sequence, block);
         }
         client.push().await?;
@@ -80,7 +81,10 @@ pub(super) async fn write_gently(
 pub(super) async fn check_all(client: &mut NbdClient, model: &mut Model) -> Result<(), Failure> {
     for first in (0..model.blocks()).step_by(READ_BLOCKS) {
         let bytes = client
-            .read(first, READ_BLOCKS.min(model.blocks() - first))
+            .read(
+                (first * BLOCK_BYTES) as u64,
+                READ_BLOCKS.min(model.blocks() - first) * BLOCK_BYTES,
+            )
             .await;
         let bytes = bytes.context(|| "reading back".to_owned())?;
         check(model, first, &bytes)?;

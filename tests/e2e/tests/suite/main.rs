@@ -17,6 +17,7 @@ mod hook_examples;
 mod hooks;
 mod hosts;
 mod http;
+mod images;
 mod metadata;
 mod nodes;
 mod quorum;

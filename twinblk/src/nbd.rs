@@ -1,11 +1,9 @@
 //! A small NBD client: what any client would send, and nothing else.
 
-use super::blocks::BLOCK_BYTES;
+use nbd_server::listener::Address;
 use std::io;
-use std::path::Path;
-use tokio::io::{AsyncReadExt, AsyncWriteExt, BufReader, BufWriter};
-use tokio::net::UnixStream;
-use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, BufReader, BufWriter};
+use tokio::net::{TcpStream, UnixStream};
 
 const GREETING_MAGIC: u64 = 0x4e42_444d_4147_4943;
 const OPTION_MAGIC: u64 = 0x4948_4156_454f_5054;
@@ -17,23 +15,33 @@ const OPTION_GO: u32 = 7;
 const REPLY_ACK: u32 = 1;
 const REPLY_ERROR_BIT: u32 = 1 << 31;
 const REPLY_BYTES_MAX: u32 = 4096;
-const WRITE_BYTES: u32 = 4096;
-const _: () = assert!(WRITE_BYTES as usize == BLOCK_BYTES);
 const READ: u16 = 0;
 const WRITE: u16 = 1;
 const DISCONNECT: u16 = 2;
 const FLUSH: u16 = 3;
 
 /// A client with an export open.
-pub(super) struct NbdClient {
-    reader: BufReader<OwnedReadHalf>,
-    writer: BufWriter<OwnedWriteHalf>,
+pub(crate) struct NbdClient {
+    reader: BufReader<Box<dyn AsyncRead + Send + Unpin>>,
+    writer: BufWriter<Box<dyn AsyncWrite + Send + Unpin>>,
 }
 
 impl NbdClient {
     /// Opens an export.
-    pub(super) async fn open(socket: &Path, export: &str) -> io::Result<NbdClient> {
-        let (reader, writer) = UnixStream::connect(socket).await?.into_split();
+    pub(crate) async fn open(address: &Address, export: &str) -> io::Result<NbdClient> {
+        let (reader, writer): (
+            Box<dyn AsyncRead + Send + Unpin>,
+            Box<dyn AsyncWrite + Send + Unpin>,
+        ) = match address {
+            Address::Unix(path) => {
+                let (reader, writer) = UnixStream::connect(path).await?.into_split();
+                (Box::new(reader), Box::new(writer))
+            }
+            Address::Tcp(address) => {
+                let (reader, writer) = TcpStream::connect(address).await?.into_split();
+                (Box::new(reader), Box::new(writer))
+            }
+        };
         let mut client = NbdClient {
             reader: BufReader::with_capacity(1 << 18, reader),
             writer: BufWriter::with_capacity(1 << 18, writer),
@@ -98,25 +106,25 @@ impl NbdClient {
         self.writer.write_all(&header).await
     }
 
-    /// Sends a write of a block; its reply comes by [`NbdClient::reply`].
-    pub(super) async fn send_write(
+    /// Sends a write; its reply comes by [`NbdClient::reply`].
+    pub(crate) async fn send_write(
         &mut self,
         cookie: u64,
-        block: usize,
+        offset: u64,
         content: &[u8],
     ) -> io::Result<()> {
-        let offset = (block * BLOCK_BYTES) as u64;
-        self.request(WRITE, cookie, offset, WRITE_BYTES).await?;
+        let length = u32::try_from(content.len()).map_err(io::Error::other)?;
+        self.request(WRITE, cookie, offset, length).await?;
         self.writer.write_all(content).await
     }
 
     /// Lets what was sent leave.
-    pub(super) async fn push(&mut self) -> io::Result<()> {
+    pub(crate) async fn push(&mut self) -> io::Result<()> {
         self.writer.flush().await
     }
 
     /// Waits for a reply, and tells whose it is.
-    pub(super) async fn reply(&mut self) -> io::Result<u64> {
+    pub(crate) async fn reply(&mut self) -> io::Result<u64> {
         let magic = self.reader.read_u32().await?;
         let error = self.reader.read_u32().await?;
         let cookie = self.reader.read_u64().await?;
@@ -128,16 +136,15 @@ impl NbdClient {
     }
 
     /// Whether a reply is at hand, so that waiting for it takes no time.
-    pub(super) fn has_reply(&self) -> bool {
+    pub(crate) fn has_reply(&self) -> bool {
         self.reader.buffer().len() >= 16
     }
 
-    /// Reads blocks from this one on.
-    pub(super) async fn read(&mut self, block: usize, blocks: usize) -> io::Result<Vec<u8>> {
-        let mut bytes = vec![0; blocks * BLOCK_BYTES];
-        let length = u32::try_from(bytes.len()).map_err(io::Error::other)?;
-        self.request(READ, 0, (block * BLOCK_BYTES) as u64, length)
-            .await?;
+    /// Reads so many bytes from this offset on.
+    pub(crate) async fn read(&mut self, offset: u64, length: usize) -> io::Result<Vec<u8>> {
+        let mut bytes = vec![0; length];
+        let length = u32::try_from(length).map_err(io::Error::other)?;
+        self.request(READ, 0, offset, length).await?;
         self.push().await?;
         self.reply().await?;
         self.reader.read_exact(&mut bytes).await?;
@@ -145,14 +152,14 @@ impl NbdClient {
     }
 
     /// Makes durable what was acknowledged.
-    pub(super) async fn flush(&mut self) -> io::Result<()> {
+    pub(crate) async fn flush(&mut self) -> io::Result<()> {
         self.request(FLUSH, 0, 0, 0).await?;
         self.push().await?;
         self.reply().await.map(|_| ())
     }
 
     /// Says goodbye.
-    pub(super) async fn close(mut self) -> io::Result<()> {
+    pub(crate) async fn close(mut self) -> io::Result<()> {
         self.request(DISCONNECT, 0, 0, 0).await?;
         self.push().await
     }

@@ -166,12 +166,17 @@ pub(crate) enum VolumeCommand {
         #[command(flatten)]
         output: Output,
     },
-    /// Wait until a volume is in a state
+    /// Wait until a volume is in a state, or in one of several
     Wait {
         name: String,
         /// The state's first word: Protected, Resync, Alone, Frozen, SplitBrain, Stopped, Waiting
-        #[arg(long, default_value = "Protected")]
-        state: String,
+        #[arg(
+            long,
+            value_name = "STATE,STATE",
+            value_delimiter = ',',
+            default_value = "Protected"
+        )]
+        state: Vec<String>,
         /// Give up after this long, as in 60s
         #[arg(long, value_parser = humantime::parse_duration)]
         timeout: Option<Duration>,

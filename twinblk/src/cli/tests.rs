@@ -30,6 +30,7 @@ fn what_the_interface_promises_can_be_typed() {
         "twinblk volume status",
         "twinblk volume status v --json",
         "twinblk volume wait v --state Protected --timeout 60s",
+        "twinblk volume wait v --state Protected,Resync,Alone",
         "twinblk volume promote v --force",
         "twinblk volume demote v",
         "twinblk volume swap v",

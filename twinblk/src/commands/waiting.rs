@@ -84,7 +84,7 @@ impl Progress {
 pub(super) async fn wait(
     client: &Client,
     name: &str,
-    state: &str,
+    states: &[String],
     patience: Option<Duration>,
 ) -> Result<(), Failure> {
     let begun = Instant::now();
@@ -92,15 +92,19 @@ pub(super) async fn wait(
     loop {
         let volume = client.volume(name).await?;
         let first_word = volume.state.split([' ', '%']).next().unwrap_or_default();
-        if volume.state.eq_ignore_ascii_case(state) || first_word.eq_ignore_ascii_case(state) {
+        let is = |state: &String| {
+            volume.state.eq_ignore_ascii_case(state) || first_word.eq_ignore_ascii_case(state)
+        };
+        if states.iter().any(is) {
             progress.end();
             return Ok(());
         }
         if patience.is_some_and(|patience| begun.elapsed() >= patience) {
             progress.end();
             return Err(Failure::failed(format!(
-                "volume {name} is {} and not {state}: `twinblk volume status {name}` says more",
-                volume.state
+                "volume {name} is {} and not {}: `twinblk volume status {name}` says more",
+                volume.state,
+                states.join(" or ")
             )));
         }
         progress.show(&volume);

@@ -35,6 +35,7 @@ fn split_brain_is_reported_and_resolved() {
     cluster.cut();
     let kept = write(alpha, common.clone(), 2);
     alpha.wait_state("main", "Alone");
+    alpha.ok(&["volume", "wait", "main", "--state", "Resync,Alone"]);
     beta.ok(&["volume", "promote", "main", "--force"]);
     let given_up = write(beta, common, 3);
     cluster.mend();

@@ -14,7 +14,7 @@ use crate::client::Client;
 use crate::config::Config;
 use crate::duty::{Duty, DutyView};
 use crate::failure::{Context, Failure};
-use crate::logging::{self, tell_service_manager};
+use crate::{logging, watchdog};
 use format::types::Name;
 use notes::{Note, Notes};
 use reporter::{Reporter, deliver};
@@ -68,7 +68,7 @@ async fn follow(admin: PathBuf, config: Config) -> Result<(), Failure> {
         stopping,
     })?;
     tracing::info!("hooks are in {}", agent.setup.hooks.directory.display());
-    tell_service_manager(&[sd_notify::NotifyState::Ready]);
+    watchdog::ready();
     tokio::select! {
         () = agent.go_on() => {}
         _ = either(&mut terminate, &mut interrupt) => {}

@@ -50,6 +50,7 @@ mod turns;
 mod units;
 mod view;
 mod volumes;
+mod watchdog;
 mod watching;
 mod witness;
 

@@ -7,7 +7,7 @@ use crate::failure::{Context, Failure};
 use crate::handlers;
 use crate::happenings::Incident;
 use crate::logging::{self, tell_service_manager};
-use crate::{admin, control_links, data_links, http, listener, turns, watching};
+use crate::{admin, control_links, data_links, http, listener, turns, watchdog, watching};
 use nbd_server::listener::Listener;
 use std::path::Path;
 use std::sync::Arc;
@@ -83,7 +83,7 @@ async fn serve(config: Config) -> Result<(), Failure> {
     }
     tokio::spawn(admin::serve(daemon.clone(), admin_socket, stopped));
     daemon.incident(Incident::Started);
-    tell_service_manager(&[sd_notify::NotifyState::Ready]);
+    watchdog::ready();
     tokio::select! {
         _ = terminate.recv() => {}
         _ = interrupt.recv() => {}

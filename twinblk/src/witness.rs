@@ -13,7 +13,7 @@ use crate::failure::{Context, Failure};
 use crate::framing;
 use crate::key::ClusterKey;
 use crate::link::{Caller, Local};
-use crate::logging;
+use crate::{logging, watchdog};
 use config::WitnessConfig;
 use format::types::Name;
 use state::State;
@@ -68,7 +68,7 @@ async fn until_stopped(config: WitnessConfig) -> Result<(), Failure> {
         witness.state.count(),
         config.state_dir.display()
     );
-    logging::tell_service_manager(&[sd_notify::NotifyState::Ready]);
+    watchdog::ready();
     // Whatever was answered is durable, so that nothing needs to be finished.
     tokio::select! {
         () = witness.listen(listener) => {}

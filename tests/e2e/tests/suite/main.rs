@@ -22,6 +22,7 @@ mod metadata;
 mod nodes;
 mod quorum;
 mod replicas;
+mod service_manager;
 mod split_brain;
 mod takeover;
 mod teardown;

@@ -71,6 +71,12 @@ pub(crate) enum Command {
         #[command(flatten)]
         output: Output,
     },
+    /// Write man pages and completions for shells; for whoever makes a package
+    #[command(hide = true)]
+    Generate {
+        /// Where; they are put into folders of their own below it
+        folder: PathBuf,
+    },
 }
 
 /// `twinblk key`.

@@ -12,7 +12,7 @@ use crate::client::Client;
 use crate::config::ADMIN_PATH;
 use crate::failure::{Context, Failure};
 use crate::key::ClusterKey;
-use crate::{agent, attach, demo, serve, witness};
+use crate::{agent, attach, demo, generate, serve, witness};
 use serde::Serialize;
 use std::path::Path;
 
@@ -50,6 +50,7 @@ pub(crate) fn run(cli: Cli) -> Result<(), Failure> {
             follow,
             output,
         } => on_runtime(events::show(&client, after, follow, output)),
+        Command::Generate { folder } => generate::run(&folder),
     }
 }
 

@@ -28,6 +28,7 @@ mod exports;
 mod failure;
 mod files;
 mod framing;
+mod generate;
 mod handlers;
 mod happenings;
 mod hexadecimal;

@@ -1,12 +1,15 @@
-//! What a service manager is told.
+//! What a service manager is told, and the units that are shipped in `scripts/systemd`.
 
 use e2e::PATIENCE;
 use e2e::arbiter::{Arbiter, Kind};
 use e2e::cluster::Cluster;
+use e2e::program;
 use rustix::process::Signal;
+use std::ffi::OsStr;
 use std::io::ErrorKind;
 use std::os::unix::net::UnixDatagram;
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::time::{Duration, Instant};
 
 /// The watchdog's time: a third of it is well above how late two busy cores make a task.
@@ -97,4 +100,58 @@ fn the_witness_shows_that_it_lives() {
     witness.start();
     assert_eq!(manager.hear(PATIENCE).as_deref(), Some("READY=1"));
     manager.assert_alive(4);
+}
+
+/// A folder with the units as they are shipped, but for this build's program in the place of the installed one.
+fn units(folder: &Path) -> Vec<PathBuf> {
+    let shipped = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../scripts/systemd");
+    let shipped = std::fs::read_dir(shipped).expect("the units are there");
+    let program = program::twinblk().display().to_string();
+    let shipped = shipped.map(|entry| entry.expect("a unit").path());
+    let units = shipped.filter(|path| path.extension() != Some(OsStr::new("rules")));
+    let units = units.map(|path| {
+        let name = match path.file_name().and_then(OsStr::to_str) {
+            // A template cannot be loaded, and a mount has the name of its place.
+            Some("twinblk-attach@.service") => "twinblk-attach@pgdata.service",
+            Some("example.mount") => "srv-pgdata.mount",
+            name => name.expect("a name"),
+        };
+        let text = std::fs::read_to_string(&path).expect("a unit");
+        let unit = folder.join(name);
+        std::fs::write(&unit, text.replace("/usr/bin/twinblk", &program)).expect("a unit");
+        unit
+    });
+    units.collect()
+}
+
+#[test]
+fn systemd_finds_no_fault_with_the_units() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let units = units(folder.path());
+    assert!(units.len() >= 5, "{units:?}");
+    let mut verify = Command::new("systemd-analyze");
+    let path = format!("{}:", folder.path().display());
+    verify.env("SYSTEMD_UNIT_PATH", path);
+    verify
+        .args(["verify", "--man=no", "--recursive-errors=yes"])
+        .args(units);
+    let found = program::run(verify, PATIENCE);
+    assert_eq!(
+        (found.code, found.stderr.as_str()),
+        (Some(0), ""),
+        "{found:?}"
+    );
+}
+
+#[test]
+fn what_needs_no_privileges_has_none() {
+    let shipped = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../scripts/systemd");
+    // In tenths of what systemd prints; docs/INSTALL.md has the figures.
+    for (unit, exposure) in [("twinblk", 20), ("twinblk-witness", 15)] {
+        let mut analyze = Command::new("systemd-analyze");
+        analyze.args(["security", "--offline=true", "--no-pager"]);
+        analyze.arg(format!("--threshold={exposure}"));
+        analyze.arg(shipped.join(format!("{unit}.service")));
+        program::run(analyze, PATIENCE).success();
+    }
 }

@@ -273,3 +273,19 @@ fn the_example_is_good() {
     let arbiter = config.arbiter.expect("there is one");
     assert_eq!((arbiter.kind(), arbiter.addresses().len()), ("etcd", 3));
 }
+
+#[test]
+fn what_the_package_installs_is_good() {
+    let text = include_str!("../../../scripts/debian/twinblk.toml");
+    assert!(parse(text).expect("it is good").arbiter.is_none());
+    let all: String = text
+        .lines()
+        .map(|line| match line.strip_prefix('#') {
+            Some(setting) if !setting.starts_with(' ') => format!("{setting}\n"),
+            _ => format!("{line}\n"),
+        })
+        .collect();
+    let config = parse(&all).expect("it is good");
+    assert!(config.arbiter.is_some());
+    assert_eq!(config.failover.mode, Mode::Automatic);
+}

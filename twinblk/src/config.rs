@@ -38,7 +38,7 @@ const SPIN_US_MAX: u64 = 1000;
 /// Enough for a few hundred requests of the largest size, and what fits any machine.
 const ARENA_BYTES: Range<u64> = 4 << 20..(4 << 30) + 1;
 /// A peer is pinged this often within its timeout.
-const PINGS_PER_LEASE: u32 = 8;
+const PINGS_PER_LEASE: u32 = 4;
 /// More at once than this would be all of them.
 const RESYNCS_AT_ONCE: Range<u64> = 1..1025;
 /// A hook that takes longer than an hour is a service, and hooks start services.

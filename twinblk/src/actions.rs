@@ -8,12 +8,14 @@ mod remove;
 mod replace;
 mod replicas;
 mod resolve;
+mod take;
 
 pub(crate) use create::create;
 pub(crate) use export::{begin as begin_export, end as end_export};
 pub(crate) use nodes::{own_facts, show as show_nodes};
 pub(crate) use remove::refuse_if_open;
 pub(crate) use replace::replace_here;
+pub(crate) use take::{give_way, take};
 
 use crate::api::{Action, Drained, NodeAction, Outcome};
 use crate::arbitrate;
@@ -73,6 +75,7 @@ pub(crate) async fn act(
             change_roles(hosted, Command::Swap).await?;
             Ok(Outcome::line(format!("{name}: {own} is the primary")))
         }
+        Action::Take => take::act(daemon, hosted).await,
         Action::Verify { repair } => verify(hosted, repair).await,
         Action::Resync { full, to } => resync(daemon, hosted, full, to.as_deref()).await,
         Action::Pause => {
@@ -101,6 +104,14 @@ pub(crate) async fn act(
         }
         Action::ResetArbiter { force } => arbitrate::reset(daemon, hosted, force).await,
         Action::Remove { keep_data } => remove::remove(daemon, hosted, keep_data).await,
+    }
+}
+
+/// Says which volume a failure is about.
+pub(crate) fn of_volume(hosted: &Hosted, failure: &Failure) -> Failure {
+    Failure {
+        kind: failure.kind,
+        message: format!("volume {}: {failure}", hosted.record.name),
     }
 }
 

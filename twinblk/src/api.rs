@@ -118,6 +118,9 @@ pub(crate) struct VolumeView {
     /// It is a block device of this node.
     #[serde(default)]
     pub(crate) attached: bool,
+    /// What its creator has noted of it.
+    #[serde(default)]
+    pub(crate) labels: BTreeMap<String, String>,
     /// Resyncs are held back.
     pub(crate) paused: bool,
     /// All replicas, this node's first.
@@ -252,6 +255,9 @@ pub(crate) struct CreateRequest {
     /// Data files that do not lie in the state folder, by node.
     #[serde(default)]
     pub(crate) backing: BTreeMap<String, PathBuf>,
+    /// What its creator notes of it, for all nodes and for good.
+    #[serde(default)]
+    pub(crate) labels: BTreeMap<String, String>,
 }
 
 /// What can be told to a volume that exists: the body of `POST /v1/volumes/NAME`.
@@ -263,6 +269,8 @@ pub(crate) enum Action {
         /// Although another may be alive.
         force: bool,
     },
+    /// Make this node the primary, unless another one that answers has it open.
+    Take,
     /// Have no primary.
     Demote,
     /// Change primary and secondary.

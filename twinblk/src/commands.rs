@@ -14,6 +14,7 @@ use crate::failure::{Context, Failure};
 use crate::key::ClusterKey;
 use crate::{agent, attach, demo, generate, serve, witness};
 use serde::Serialize;
+use std::collections::BTreeMap;
 use std::path::Path;
 
 /// Does what was typed.
@@ -95,6 +96,7 @@ async fn volume(client: &Client, command: VolumeCommand) -> Result<(), Failure> 
                 size_bytes: size.map_or(0, |size| size.0),
                 replicas,
                 backing,
+                labels: BTreeMap::new(),
             };
             if let Some(from) = from {
                 return images::create_from(client, request, size, &from).await;

@@ -141,6 +141,12 @@ pub(crate) enum Request {
         #[serde(with = "as_text")]
         change: Generation,
     },
+    /// You are the primary: let nobody in, if nobody is in, so that I can be it.
+    GiveWay {
+        /// Of which volume.
+        #[serde(with = "as_text")]
+        volume: VolumeId,
+    },
     /// Show the replica.
     Show {
         /// Of which volume.

@@ -2,14 +2,10 @@
 
 use crate::actions;
 use crate::config::Mode;
-use crate::control::{Request, Response};
 use crate::daemon::Daemon;
 use crate::volumes::Hosted;
 use engine::volume::VolumeStatus;
-use format::types::Slot;
 use nbd_server::exports::{ExportInfo, Exports, Opened, Refusal};
-use replica::command::Command;
-use replica::status::ConnectionState;
 use std::sync::Arc;
 
 /// The volumes as exports of their own names.
@@ -24,6 +20,10 @@ impl VolumeExports {
         }
         let closed = |failure: crate::failure::Failure| Refusal::Policy(failure.message);
         let status = hosted.status().await.map_err(closed)?;
+        if hosted.gives_way(status.replica.configuration.epoch) {
+            let text = format!("volume {name} is about to be served by another node");
+            return Err(Refusal::Policy(text));
+        }
         match status.refusal {
             Some(reason) => Err(Refusal::Policy(format!("volume {name}: {reason}"))),
             None => Ok((hosted, status)),
@@ -45,39 +45,11 @@ impl VolumeExports {
         let Ok(status) = hosted.status().await else {
             return Err(refusal);
         };
-        let replica = status.replica;
-        let connected = |slot| {
-            let mut peers = replica.peers.iter();
-            peers.any(|peer| peer.slot == slot && peer.connection == ConnectionState::Connected)
-        };
-        let command = match replica.configuration.primary {
-            Some(primary) if primary == hosted.record.slot => return Err(refusal),
-            Some(primary) if connected(primary) => {
-                // A node that is to be shut down takes over only what nobody serves.
-                if self.0.maintenance.is_on() || !self.is_unused(&hosted, primary).await {
-                    return Err(refusal);
-                }
-                Command::Swap
-            }
-            _ => Command::Promote { force: false },
-        };
-        let taken = actions::change_roles(&hosted, command).await;
-        taken.map_err(|failure| Refusal::Policy(format!("volume {name}: {failure}")))
-    }
-
-    /// Whether the primary is known to have no clients, and no device whose process is about to be one again.
-    async fn is_unused(&self, hosted: &Hosted, primary: Slot) -> bool {
-        let record = &hosted.record;
-        let Some(member) = record.members.iter().find(|one| one.slot == primary) else {
-            return false;
-        };
-        let request = Request::Show {
-            volume: record.volume,
-        };
-        match self.0.ask(&member.name, request).await {
-            Ok(Response::View(view)) => !view.attached && view.io.is_some_and(|io| io.clients == 0),
-            _ => false,
+        if status.replica.configuration.primary == Some(hosted.record.slot) {
+            return Err(refusal);
         }
+        let taken = actions::take(&self.0, &hosted).await;
+        taken.map_err(|failure| Refusal::Policy(actions::of_volume(&hosted, &failure).message))
     }
 }
 
@@ -114,9 +86,10 @@ impl Exports for VolumeExports {
         let volume = hosted
             .volume()
             .map_err(|failure| Refusal::Policy(failure.message))?;
+        let epoch = status.replica.configuration.epoch;
         let attach = Box::new(move |client: nbd_server::exports::Client| {
-            // A removal that began meanwhile has seen no client, and must not get one now.
-            if !hosted.is_sealed() {
+            // A removal or a move that began meanwhile has seen no client, and must not get one now.
+            if !hosted.is_sealed() && !hosted.gives_way(epoch) {
                 volume.attach_client(client.socket, client.received, client.session);
             }
         });

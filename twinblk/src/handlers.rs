@@ -80,6 +80,7 @@ pub(crate) async fn handle(
             let hosted = find(&daemon, volume)?;
             Ok(Response::View(Box::new(daemon.show(&hosted).await)))
         }
+        Request::GiveWay { volume } => actions::give_way(&daemon, &*find(&daemon, volume)?).await,
         Request::ShowNode => Ok(Response::Node(actions::own_facts(&daemon).await)),
         Request::ReplaceNode { node, with } => {
             let done = actions::replace_here(&daemon, &node, &with).await;

@@ -14,12 +14,14 @@ use std::os::unix::fs::FileTypeExt;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokio::sync::oneshot;
 use tokio::time::timeout;
 
 /// A replica answers within a turn of its loop; only one whose disk hangs takes longer.
 const STATUS_PATIENCE: Duration = Duration::from_secs(2);
+/// How long a primary that nobody uses waits for the node that wants to be it.
+const GIVING_WAY: Duration = Duration::from_secs(5);
 
 /// Why a replica is closed whose data is being read.
 const LENT: &str = "it is being exported";
@@ -36,6 +38,8 @@ pub(crate) struct Hosted {
     state: Arc<Mutex<State>>,
     // It is being removed: no client is let in any more.
     sealed: Arc<AtomicBool>,
+    // In this configuration it lets nobody in until then, so that another node can become the primary.
+    gives_way: Arc<Mutex<Option<(u64, Instant)>>>,
     /// What clients felt during the last resync.
     pub(crate) application_p99_us: Arc<Mutex<Option<u64>>>,
 }
@@ -57,6 +61,7 @@ impl Hosted {
             record,
             state: self.state.clone(),
             sealed: self.sealed.clone(),
+            gives_way: self.gives_way.clone(),
             application_p99_us: self.application_p99_us.clone(),
         }
     }
@@ -101,6 +106,17 @@ impl Hosted {
     /// Whether no more clients are let in.
     pub(crate) fn is_sealed(&self) -> bool {
         self.sealed.load(Ordering::SeqCst)
+    }
+
+    /// Lets no more clients in for a moment, as long as the configuration is this one; or lets them in again.
+    pub(crate) fn give_way(&self, epoch: Option<u64>) {
+        *lock(&self.gives_way) = epoch.map(|epoch| (epoch, Instant::now() + GIVING_WAY));
+    }
+
+    /// Whether no clients are let in, in this configuration, for a moment.
+    pub(crate) fn gives_way(&self, epoch: u64) -> bool {
+        let gives_way = *lock(&self.gives_way);
+        gives_way.is_some_and(|(then, until)| then == epoch && Instant::now() < until)
     }
 
     /// Has the replica carry a command out.
@@ -243,6 +259,7 @@ impl Volumes {
                 again: false,
             })),
             sealed: Arc::default(),
+            gives_way: Arc::default(),
             application_p99_us: Arc::default(),
         });
         if hosted.record.phase == Phase::Ready {

@@ -12,7 +12,11 @@ use crate::units::Size;
 use format::types::{
     BLOCK_BYTES, Generation, Name, NodeSet, REPLICAS_MAX, Slot, VOLUME_BYTES_MAX, VolumeId,
 };
+use std::collections::BTreeMap;
 use std::sync::Arc;
+
+/// A few short notes are meant.
+const LABEL_BYTES_MAX: usize = 8 << 10;
 
 /// Creates a volume, here and on every other node that is to have a replica, or nowhere.
 pub(crate) async fn create(
@@ -20,6 +24,7 @@ pub(crate) async fn create(
     request: CreateRequest,
 ) -> Result<Outcome, Failure> {
     check_size(request.size_bytes)?;
+    check_labels(&request.labels)?;
     let members = members(daemon, &request)?;
     let volume = VolumeId(hexadecimal::random()?);
     let generation = Generation(hexadecimal::random()?);
@@ -78,6 +83,20 @@ pub(crate) async fn create(
     Ok(outcome)
 }
 
+/// They are kept by every node and shown with every view.
+fn check_labels(labels: &BTreeMap<String, String>) -> Result<(), Failure> {
+    let bytes: usize = labels
+        .iter()
+        .map(|(name, value)| name.len() + value.len())
+        .sum();
+    if bytes > LABEL_BYTES_MAX {
+        return Err(Failure::usage(format!(
+            "a volume's labels have {bytes} bytes: they can have {LABEL_BYTES_MAX}"
+        )));
+    }
+    Ok(())
+}
+
 async fn prepare(
     daemon: &Arc<Daemon>,
     request: &CreateRequest,
@@ -93,6 +112,7 @@ async fn prepare(
             slot: member.slot,
             members: members.to_vec(),
             backing: request.backing.get(member.name.as_str()).cloned(),
+            labels: request.labels.clone(),
             phase: Phase::Prepared {
                 coordinator: daemon.config.name.clone(),
             },

@@ -25,6 +25,7 @@ pub(crate) fn protected() -> VolumeView {
         arbiter: None,
         forced: false,
         attached: false,
+        labels: std::collections::BTreeMap::new(),
         paused: false,
         replicas: vec![replica("alpha"), replica("beta")],
         resync: None,

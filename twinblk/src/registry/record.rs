@@ -4,6 +4,7 @@ use crate::as_text;
 use format::superblock::Replica;
 use format::types::{Name, NodeId, REPLICAS_MAX, Slot, VolumeId};
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 /// A replica that this node has.
@@ -24,6 +25,9 @@ pub(crate) struct Record {
     /// The data file, where it is not in the volume's folder.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub(crate) backing: Option<PathBuf>,
+    /// What its creator has noted of it.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty", default)]
+    pub(crate) labels: BTreeMap<String, String>,
     /// How far its life has come.
     pub(crate) phase: Phase,
 }

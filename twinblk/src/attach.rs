@@ -24,7 +24,7 @@ mod safety;
 mod server;
 
 use crate::client::Client;
-use crate::config::Config;
+use crate::config::{Attach, Config};
 use crate::failure::{Context, Failure};
 use crate::logging::{self, tell_service_manager};
 use format::types::Name;
@@ -32,13 +32,15 @@ use nbd_server::listener::Address;
 use place::Place;
 use rustix::process::{Pid, Signal};
 use std::fs::File;
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 /// How long the process that serves a device may take to end after its device has gone.
 const END_TIME: Duration = Duration::from_secs(10);
+/// How long one that has just been started may take until its device is there.
+const BEGIN_TIME: Duration = Duration::from_secs(10);
 /// How often that is looked at.
 const END_PERIOD: Duration = Duration::from_millis(20);
 
@@ -51,12 +53,15 @@ pub(crate) fn attach(
     foreground: bool,
     child: bool,
 ) -> Result<(), Failure> {
+    if !foreground && !child {
+        let devices = Devices::new(admin, config)?;
+        devices.begin(&name)?;
+        println!("{}", devices.place(&name).link().display());
+        return Ok(());
+    }
     let settings = Config::read(config)?;
     check_machine()?;
     let place = Place::new(settings.attach.clone(), name);
-    if !foreground && !child {
-        return start(&place, admin.as_deref(), config);
-    }
     logging::begin();
     if child {
         // Not the terminal's any more. It is no leader of a group, since it was started without one of its own.
@@ -65,12 +70,14 @@ pub(crate) fn attach(
     }
     let client = Client::new(admin.unwrap_or(settings.admin));
     let served = serve(place.clone(), client, &settings.nbd, move || {
-        println!("{}", place.link().display());
+        let told = writeln!(std::io::stdout(), "{}", place.link().display());
         tell_service_manager(&[sd_notify::NotifyState::Ready]);
+        told.is_ok() || !child
     });
     if let (true, Err(failure)) = (child, &served) {
         // Until the device is there, somebody waits for a line.
-        println!("{}", serde_json::to_string(failure).unwrap_or_default());
+        let text = serde_json::to_string(failure).unwrap_or_default();
+        let _ = writeln!(std::io::stdout(), "{text}");
     }
     served
 }
@@ -79,7 +86,7 @@ fn serve(
     place: Place,
     client: Client,
     nbd: &[Address],
-    tell: impl FnOnce(),
+    tell: impl FnOnce() -> bool,
 ) -> Result<(), Failure> {
     let local = |address: &&Address| matches!(address, Address::Unix(_));
     let address = nbd.iter().find(local).or(nbd.first()).cloned();
@@ -127,6 +134,7 @@ fn start(place: &Place, admin: Option<&Path>, config: &Path) -> Result<(), Failu
         .args(["volume", "attach", "--child", "--config"])
         .arg(config)
         .arg(place.name().to_string())
+        .env_remove("NOTIFY_SOCKET")
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .stderr(output);
@@ -137,7 +145,8 @@ fn start(place: &Place, admin: Option<&Path>, config: &Path) -> Result<(), Failu
     }
     let line = line.trim_end();
     if line == place.link().display().to_string() {
-        println!("{line}");
+        // Also where whoever has started it goes on for long: it is waited for when it ends.
+        std::thread::spawn(move || child.wait());
         return Ok(());
     }
     let ended = child.wait().context(doing)?;
@@ -150,34 +159,81 @@ fn start(place: &Place, admin: Option<&Path>, config: &Path) -> Result<(), Failu
 }
 
 /// Detaches a volume; with `force` also one that is in use, or whose daemon is away.
-pub(crate) fn detach(config: &Path, name: Name, force: bool) -> Result<(), Failure> {
-    let settings = Config::read(config)?;
-    check_machine()?;
-    let place = Place::new(settings.attach, name);
-    place.prepare()?;
-    let Some(server) = place.server()? else {
-        // What a process that was killed has left is in nobody's way any more.
-        place.clear()?;
-        return Err(Failure::failed(format!(
-            "volume {} is not attached",
-            place.name()
-        )));
-    };
-    if force {
-        let told = rustix::process::kill_process(server, Signal::USR1);
-        told.context(|| format!("cannot tell process {}", server.as_raw_nonzero()))?;
-    } else {
-        let device = place.device_of(server)?.ok_or_else(|| {
-            let name = place.name();
-            Failure::failed(format!(
-                "volume {name} is just being attached or detached: try again"
-            ))
-        })?;
-        device.release()?;
-    }
-    wait_for_end(&place, server)?;
-    println!("{}: detached", place.name());
+pub(crate) fn detach(config: &Path, name: &Name, force: bool) -> Result<(), Failure> {
+    Devices::new(None, config)?.give_back(name, force)?;
+    println!("{name}: detached");
     Ok(())
+}
+
+/// The block devices of this machine, for those who use many.
+#[derive(Clone, Debug)]
+pub(crate) struct Devices {
+    admin: Option<PathBuf>,
+    config: PathBuf,
+    settings: Attach,
+}
+
+impl Devices {
+    /// Those of a node with this configuration. `admin` is the daemon's socket, where the configuration's is not meant.
+    pub(crate) fn new(admin: Option<PathBuf>, config: &Path) -> Result<Devices, Failure> {
+        let settings = Config::read(config)?.attach;
+        check_machine()?;
+        Ok(Devices {
+            admin,
+            config: config.to_owned(),
+            settings,
+        })
+    }
+
+    fn place(&self, name: &Name) -> Place {
+        Place::new(self.settings.clone(), name.clone())
+    }
+
+    /// A volume's device, if it is attached.
+    pub(crate) fn found(&self, name: &Name) -> Result<Option<PathBuf>, Failure> {
+        let place = self.place(name);
+        let begun = Instant::now();
+        while let Some(server) = place.server()? {
+            if let Some(device) = place.device_of(server)? {
+                return Ok(Some(device.path));
+            }
+            if begun.elapsed() > BEGIN_TIME {
+                return Err(half_way(name));
+            }
+            std::thread::sleep(END_PERIOD);
+        }
+        Ok(None)
+    }
+
+    /// Attaches a volume, by a process of its own.
+    pub(crate) fn begin(&self, name: &Name) -> Result<(), Failure> {
+        start(&self.place(name), self.admin.as_deref(), &self.config)
+    }
+
+    /// Detaches a volume; with `force` also one that is in use, or whose daemon is away.
+    pub(crate) fn give_back(&self, name: &Name, force: bool) -> Result<(), Failure> {
+        let place = self.place(name);
+        place.prepare()?;
+        let Some(server) = place.server()? else {
+            // What a process that was killed has left is in nobody's way any more.
+            place.clear()?;
+            return Err(Failure::not_found(format!("volume {name} is not attached")));
+        };
+        if force {
+            let told = rustix::process::kill_process(server, Signal::USR1);
+            told.context(|| format!("cannot tell process {}", server.as_raw_nonzero()))?;
+        } else {
+            let device = place.device_of(server)?;
+            device.ok_or_else(|| half_way(name))?.release()?;
+        }
+        wait_for_end(&place, server)
+    }
+}
+
+fn half_way(name: &Name) -> Failure {
+    Failure::failed(format!(
+        "volume {name} is just being attached or detached: try again"
+    ))
 }
 
 fn wait_for_end(place: &Place, server: Pid) -> Result<(), Failure> {

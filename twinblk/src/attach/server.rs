@@ -28,12 +28,12 @@ use std::thread::JoinHandle;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
 
-/// Serves a volume as a block device. `tell` is called as soon as there is one.
+/// Serves a volume as a block device. `tell` is called as soon as there is one; it is given back at once if nobody hears.
 pub(super) async fn serve(
     place: Place,
     client: Client,
     address: Address,
-    tell: impl FnOnce(),
+    tell: impl FnOnce() -> bool,
 ) -> Result<(), Failure> {
     let doing = || "cannot listen to signals".to_owned();
     let mut signals = Signals {
@@ -58,13 +58,17 @@ pub(super) async fn serve(
     };
     place.make_link(&device)?;
     tracing::info!("{} is {}", place.link().display(), device.path.display());
-    tell();
+    let wanted = tell();
     let served = Served {
         place,
         held,
         device,
         lock: Some(lock),
     };
+    if !wanted {
+        tracing::warn!("whoever has asked for the device has gone");
+        served.release().await;
+    }
     let ended = served.go_on(&mut keeping, &mut signals).await;
     blocking(move || {
         drop(file);

@@ -7,7 +7,6 @@ mod hook;
 mod notes;
 mod output;
 mod reporter;
-mod trust;
 mod worker;
 
 use crate::client::Client;

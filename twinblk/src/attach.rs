@@ -189,13 +189,18 @@ impl Devices {
         Place::new(self.settings.clone(), name.clone())
     }
 
-    /// A volume's device, if it is attached.
-    pub(crate) fn found(&self, name: &Name) -> Result<Option<PathBuf>, Failure> {
+    /// A volume's device, if it is attached; opened, so that it is nobody else's for as long as that lasts. Where it is
+    /// given back at that moment, its number is another's the next.
+    pub(crate) fn found(&self, name: &Name) -> Result<Option<(PathBuf, File)>, Failure> {
         let place = self.place(name);
         let begun = Instant::now();
         while let Some(server) = place.server()? {
             if let Some(device) = place.device_of(server)? {
-                return Ok(Some(device.path));
+                let open = File::open(&device.path);
+                if place.device_of(server)?.as_ref() == Some(&device) {
+                    let open = open.context(|| format!("cannot open {}", device.path.display()))?;
+                    return Ok(Some((device.path, open)));
+                }
             }
             if begun.elapsed() > BEGIN_TIME {
                 return Err(half_way(name));
@@ -214,19 +219,27 @@ impl Devices {
     pub(crate) fn give_back(&self, name: &Name, force: bool) -> Result<(), Failure> {
         let place = self.place(name);
         place.prepare()?;
-        let Some(server) = place.server()? else {
-            // What a process that was killed has left is in nobody's way any more.
-            place.clear()?;
-            return Err(Failure::not_found(format!("volume {name} is not attached")));
-        };
-        if force {
-            let told = rustix::process::kill_process(server, Signal::USR1);
-            told.context(|| format!("cannot tell process {}", server.as_raw_nonzero()))?;
-        } else {
-            let device = place.device_of(server)?;
-            device.ok_or_else(|| half_way(name))?.release()?;
+        let begun = Instant::now();
+        loop {
+            let Some(server) = place.server()? else {
+                // What a process that was killed has left is in nobody's way any more.
+                place.clear()?;
+                return Err(Failure::not_found(format!("volume {name} is not attached")));
+            };
+            if force {
+                let told = rustix::process::kill_process(server, Signal::USR1);
+                told.context(|| format!("cannot tell process {}", server.as_raw_nonzero()))?;
+                return wait_for_end(&place, server);
+            }
+            if let Some(device) = place.device_of(server)? {
+                device.release(&place.folder_of(server))?;
+                return wait_for_end(&place, server);
+            }
+            if begun.elapsed() > BEGIN_TIME {
+                return Err(half_way(name));
+            }
+            std::thread::sleep(END_PERIOD);
         }
-        wait_for_end(&place, server)
     }
 }
 

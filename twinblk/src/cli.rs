@@ -51,6 +51,12 @@ pub(crate) enum Command {
         #[arg(long, value_name = "FILE", default_value = CONFIG_PATH)]
         config: PathBuf,
     },
+    /// Give Docker volumes that follow their containers to another machine; as root
+    Docker {
+        /// The configuration file, which also names the daemon's admin socket
+        #[arg(long, value_name = "FILE", default_value = CONFIG_PATH)]
+        config: PathBuf,
+    },
     /// Work with nodes
     #[command(subcommand)]
     Node(NodeCommand),

@@ -12,7 +12,7 @@ use crate::client::Client;
 use crate::config::ADMIN_PATH;
 use crate::failure::{Context, Failure};
 use crate::key::ClusterKey;
-use crate::{agent, attach, demo, generate, serve, witness};
+use crate::{agent, attach, demo, docker, generate, serve, witness};
 use serde::Serialize;
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -27,6 +27,7 @@ pub(crate) fn run(cli: Cli) -> Result<(), Failure> {
         Command::Serve { config } => serve::run(&config),
         Command::Witness { config } => witness::run(&config),
         Command::Agent { config } => agent::run(admin, &config),
+        Command::Docker { config } => docker::run(admin, &config),
         Command::Key(KeyCommand::New { file }) => {
             ClusterKey::create(&file)?;
             println!("{}: copy it to every node, mode 0600", file.display());
@@ -43,7 +44,7 @@ pub(crate) fn run(cli: Cli) -> Result<(), Failure> {
             name,
             config,
             force,
-        }) => attach::detach(&config, name, force),
+        }) => attach::detach(&config, &name, force),
         Command::Volume(command) => on_runtime(volume(&client, command)),
         Command::Arbiter(command) => on_runtime(arbiter(&client, command)),
         Command::Events {

@@ -81,6 +81,30 @@ pub(crate) struct Config {
     pub(crate) hooks: Hooks,
     /// Where attached volumes are.
     pub(crate) attach: Attach,
+    /// Where the Docker plugin is.
+    pub(crate) docker: Docker,
+}
+
+/// Where the Docker plugin is.
+#[derive(Clone, PartialEq, Eq, Debug, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct Docker {
+    /// Where Docker connects to.
+    pub(crate) socket: PathBuf,
+    /// Volumes are mounted in it.
+    pub(crate) run_dir: PathBuf,
+    /// What is remembered of them.
+    pub(crate) state_dir: PathBuf,
+}
+
+impl Default for Docker {
+    fn default() -> Self {
+        Docker {
+            socket: "/run/docker/plugins/twinblk.sock".into(),
+            run_dir: "/run/twinblk-docker".into(),
+            state_dir: "/var/lib/twinblk-docker".into(),
+        }
+    }
 }
 
 /// Which resyncs go on at once.
@@ -137,6 +161,7 @@ struct File {
     resync: ResyncSection,
     hooks: HooksSection,
     attach: AttachSection,
+    docker: Docker,
 }
 
 #[derive(Deserialize)]
@@ -288,6 +313,7 @@ impl File {
                 devices: self.attach.devices,
                 run_dir: self.attach.run_dir,
             },
+            docker: self.docker,
         })
     }
 }

@@ -15,6 +15,7 @@ pub mod arbiter;
 pub mod attached;
 pub mod checks;
 pub mod cluster;
+pub mod docker;
 pub mod foreign;
 pub mod hosts;
 pub mod http;

@@ -3,9 +3,9 @@
 //! `DIRECTORY/EVENT.d/` is read as run-parts would: executable files, in the order of their names' bytes. What editors and
 //! package managers leave behind is passed over; a name may have dots, which run-parts' default does not allow.
 
-use super::trust::objection;
 use crate::duty::Transition;
 use crate::hook_report::HookOutcome;
+use crate::trust::objection;
 use rustix::process::{Pid, Signal, kill_process_group};
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::ExitStatusExt;

@@ -1,8 +1,8 @@
 //! What the agent remembers over its restarts: a file for each volume, so that no transition is run twice.
 
-use super::trust::objection;
 use crate::duty::{Duty, Transition};
 use crate::failure::{Context, Failure};
+use crate::trust::objection;
 use crate::{files, hexadecimal};
 use format::types::Name;
 use serde::{Deserialize, Serialize};

@@ -86,14 +86,19 @@ impl LoopDevice {
         self.detach()
     }
 
-    /// Gives it back, if nobody uses it, and what was written through it is durable.
-    pub(super) fn release(&self) -> Result<(), Failure> {
+    /// Gives it back, if nobody uses it, and what was written through it is durable. One that has no file in this folder
+    /// any more has gone by itself, and its number may be another's.
+    pub(super) fn release(&self, folder: &Path) -> Result<(), Failure> {
         let file = File::options()
             .read(true)
             .write(true)
             .custom_flags(i32::try_from(rustix::fs::OFlags::EXCL.bits()).unwrap_or_default())
             .open(&self.path);
         let file = file.map_err(|error| self.in_use(&error))?;
+        let mut devices = LoopDevice::all_below(folder)?.into_iter();
+        if !devices.any(|(device, _)| device == *self) {
+            return Ok(());
+        }
         file.sync_all()
             .context(|| format!("what was written to {} is not durable", self.shown()))?;
         drop(file);

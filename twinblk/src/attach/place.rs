@@ -123,10 +123,15 @@ impl Place {
         }
     }
 
+    /// The folder of the file below the device that a process serves.
+    pub(super) fn folder_of(&self, server: Pid) -> PathBuf {
+        let name = format!("{}.{}", self.name, server.as_raw_nonzero());
+        self.settings.run_dir.join(name)
+    }
+
     /// The device that a process serves.
     pub(super) fn device_of(&self, server: Pid) -> Result<Option<LoopDevice>, Failure> {
-        let name = format!("{}.{}", self.name, server.as_raw_nonzero());
-        let devices = LoopDevice::all_below(&self.settings.run_dir.join(name))?;
+        let devices = LoopDevice::all_below(&self.folder_of(server))?;
         Ok(devices.into_iter().map(|(device, _)| device).next())
     }
 

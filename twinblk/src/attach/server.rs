@@ -185,8 +185,8 @@ impl Served {
     }
 
     async fn release(&self) {
-        let device = self.device.clone();
-        if let Err(failure) = blocking(move || device.release()).await {
+        let (device, folder) = (self.device.clone(), self.place.own_folder());
+        if let Err(failure) = blocking(move || device.release(&folder)).await {
             tracing::warn!("it goes on: {failure}");
         }
     }

@@ -7,6 +7,7 @@ mod client;
 mod crash;
 mod daemon;
 mod devices;
+mod docker;
 mod events;
 mod failback;
 mod failover;

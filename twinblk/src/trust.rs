@@ -4,7 +4,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
 /// Why a file must not be run, or a folder not be used, by whoever runs this: somebody else may change it.
-pub(super) fn objection(path: &Path) -> Option<String> {
+pub(crate) fn objection(path: &Path) -> Option<String> {
     let metadata = match std::fs::metadata(path) {
         Ok(metadata) => metadata,
         Err(error) => return Some(error.to_string()),

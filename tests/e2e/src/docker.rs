@@ -29,7 +29,7 @@ impl Plugin {
         Attached::prepare(node);
         let shown = node.folder().display();
         node.configure(&format!(
-            "[docker]\nsocket = \"{shown}/docker.sock\"\nrun_dir = \"{shown}/mounts\"\nstate_dir = \"{shown}/docker\"\n"
+            "[docker]\nsocket = \"{shown}/plugins/twinblk.sock\"\nrun_dir = \"{shown}/mounts\"\nstate_dir = \"{shown}/docker\"\n"
         ));
         Plugin {
             folder: node.folder().to_owned(),
@@ -98,7 +98,7 @@ impl Plugin {
 
     /// Where it listens.
     pub fn socket(&self) -> PathBuf {
-        self.folder.join("docker.sock")
+        self.folder.join("plugins/twinblk.sock")
     }
 
     /// Where it mounts a volume.

@@ -16,6 +16,7 @@ pub mod attached;
 pub mod checks;
 pub mod cluster;
 pub mod docker;
+pub mod engine;
 pub mod foreign;
 pub mod hosts;
 pub mod http;

@@ -66,19 +66,25 @@ impl Scene {
 
     /// As [`Self::set`], with something done to the configurations before the start.
     pub fn with(kind: Kind, nodes: &[&str], prepare: impl FnOnce(&Cluster)) -> Option<Scene> {
+        let mut scene = Scene::prepared(kind, nodes)?;
+        prepare(&scene.cluster);
+        scene.cluster.start();
+        Some(scene)
+    }
+
+    /// As [`Self::set`], and only the arbiter has been started.
+    pub fn prepared(kind: Kind, nodes: &[&str]) -> Option<Scene> {
         let hosts = Hosts::up(&[nodes, &["arbiter"]].concat())?;
         let (last, others) = hosts.all().split_last()?;
         let cluster = Cluster::on(others);
         let arbiter = Arbiter::on(last, kind, cluster.folder(), &cluster.key());
         cluster.arbitrate(&arbiter, "automatic");
-        prepare(&cluster);
         let mut scene = Scene {
             cluster,
             arbiter,
             hosts,
         };
         scene.arbiter.start();
-        scene.cluster.start();
         Some(scene)
     }
 

@@ -1,0 +1,277 @@
+//! A machine with a Docker Engine of its own: namespaces of processes, mounts and network, a `/run` that nobody else sees,
+//! `dockerd` and its containerd, twinblk's daemon and the plugin. It dies as machines do, all at once.
+//!
+//! Needs Debian's `docker.io` and `busybox-static`, and root.
+
+use crate::attached::possible;
+use crate::docker::Plugin;
+use crate::foreign::tool;
+use crate::hosts::Host;
+use crate::node::Node;
+use crate::program::{self, Output, Running};
+use crate::{PATIENCE, wait_for};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Duration;
+
+/// Docker itself waits for two minutes for a plugin.
+const COMMAND_MAX: Duration = Duration::from_secs(180);
+/// The image that all containers are of.
+pub const IMAGE: &str = "box";
+
+/// One machine. Dropping it ends all that runs on it.
+pub struct Engine {
+    host: Host,
+    folder: PathBuf,
+    cgroup: String,
+    first: Option<Running>,
+    dockerd: Option<Running>,
+    /// Its plugin.
+    pub plugin: Plugin,
+}
+
+/// Whether this machine has what it takes.
+pub fn engines_possible() -> bool {
+    possible()
+        && ["dockerd", "docker", "containerd"]
+            .iter()
+            .all(|name| found(name))
+}
+
+fn found(program: &str) -> bool {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    std::env::split_paths(&path).any(|folder| folder.join(program).exists())
+}
+
+impl Engine {
+    /// For a node whose daemon has not been started yet. Nothing runs.
+    pub fn of(node: &Node, host: &Host) -> Engine {
+        Engine {
+            host: host.clone(),
+            folder: node.folder().to_owned(),
+            cgroup: format!("twinblk-e2e-{}-{}", std::process::id(), host.name()),
+            first: None,
+            dockerd: None,
+            plugin: Plugin::beside(node),
+        }
+    }
+
+    /// Begins a life of it: daemon, plugin, Docker. Its first process is a shell in a loop, which also buries the dead.
+    ///
+    /// # Panics
+    /// If anything does not start.
+    pub fn boot(&mut self, node: &mut Node) {
+        let plugins = self.folder.join("plugins");
+        std::fs::create_dir_all(&plugins).expect("a folder");
+        let _ = std::fs::remove_file(plugins.join("twinblk.sock"));
+        let script = format!(
+            "mount -t tmpfs tmpfs /run && mkdir -p /run/docker/plugins && mount --bind {} /run/docker/plugins && \
+             while sleep 1; do :; done",
+            plugins.display()
+        );
+        let [nsenter, net] = self.host.wrapper();
+        let mut command = Command::new(nsenter);
+        let spaces = ["--mount", "--pid", "--fork", "--kill-child", "--mount-proc"];
+        command
+            .args([&net, "unshare"])
+            .args(spaces)
+            .args(["sh", "-c", &script]);
+        let log = self.folder.join("machine.log");
+        self.first = Some(Running::start(command, &log).expect("it starts"));
+        wait_for("the machine's /run", PATIENCE, || {
+            self.first_child()?;
+            let output = self.run("mountpoint", &["-q", "/run/docker/plugins"]);
+            (output.code == Some(0)).then_some(())
+        });
+        let wrapper = self.wrapper();
+        let wrapper: Vec<&str> = wrapper.iter().map(String::as_str).collect();
+        node.wrap(&wrapper);
+        node.start();
+        self.plugin.wrap(&wrapper);
+        self.plugin.start();
+        self.start_docker();
+    }
+
+    /// The first process, whose end is everybody's.
+    fn first_child(&self) -> Option<u32> {
+        let parent = self.first.as_ref()?.id();
+        let path = format!("/proc/{parent}/task/{parent}/children");
+        let children = std::fs::read_to_string(path).ok()?;
+        children.split_whitespace().next()?.parse().ok()
+    }
+
+    /// The command line that a program's own is appended to, to run on it.
+    fn wrapper(&self) -> Vec<String> {
+        let first = self.first_child().unwrap_or_default().to_string();
+        let words = ["nsenter", "--target", &first, "--mount", "--pid", "--net"];
+        words.map(str::to_owned).to_vec()
+    }
+
+    /// Runs a program on it.
+    pub fn run(&self, program: &str, words: &[&str]) -> Output {
+        let wrapper = self.wrapper();
+        let mut command = Command::new(&wrapper[0]);
+        command.args(&wrapper[1..]).arg(program).args(words);
+        program::run(command, COMMAND_MAX)
+    }
+
+    /// `docker`, with these words.
+    pub fn docker(&self, words: &[&str]) -> Output {
+        self.run("docker", words)
+    }
+
+    /// Starts dockerd, and waits until it answers.
+    ///
+    /// # Panics
+    /// If it does not, with its log.
+    pub fn start_docker(&mut self) {
+        let wrapper = self.wrapper();
+        let mut command = Command::new(&wrapper[0]);
+        command
+            .args(&wrapper[1..])
+            .arg("dockerd")
+            .arg("--data-root")
+            .arg(self.folder.join("docker-data"))
+            .args([
+                "--bridge=none",
+                "--iptables=false",
+                "--ip6tables=false",
+                "--live-restore",
+            ])
+            .arg(format!("--cgroup-parent=/{}", self.cgroup));
+        let dockerd = Running::start(command, &self.folder.join("dockerd.log"));
+        self.dockerd = Some(dockerd.expect("dockerd starts"));
+        wait_for("dockerd to answer", PATIENCE, || {
+            (self.docker(&["version"]).code == Some(0)).then_some(())
+        });
+    }
+
+    /// SIGKILL to dockerd alone: containers go on.
+    pub fn kill_docker(&mut self) {
+        self.run(
+            "sh",
+            &[
+                "-c",
+                "kill -KILL $(cat /run/docker.pid) && rm -f /run/docker.pid",
+            ],
+        )
+        .success();
+        if let Some(dockerd) = self.dockerd.take() {
+            dockerd.wait(PATIENCE);
+        }
+    }
+
+    /// Starts the plugin and dockerd again.
+    pub fn start_docker_and_plugin(&mut self) {
+        self.plugin.start();
+        self.start_docker();
+    }
+
+    /// Takes an image in whose content is a folder's.
+    ///
+    /// # Panics
+    /// If it cannot.
+    pub fn import(&self, tree: &Path, name: &str) {
+        let archive = self.folder.join("image.tar");
+        let (archive, tree) = (archive.display().to_string(), tree.display().to_string());
+        tool("tar", &["-C", &tree, "-cf", &archive, "."]).success();
+        self.docker(&["import", &archive, name]).success();
+    }
+
+    /// Everything on it is killed at once.
+    pub fn die(&mut self, node: &mut Node) {
+        self.end();
+        self.dockerd = None;
+        self.plugin.kill();
+        node.kill();
+        self.forget();
+    }
+
+    /// The first process is gone only when all others are.
+    fn end(&mut self) {
+        let child = self.first_child();
+        let Some(first) = self.first.take() else {
+            return;
+        };
+        first.kill();
+        let path = PathBuf::from(format!("/proc/{}", child.unwrap_or_default()));
+        for _ in 0..500 {
+            if child.is_none() || !path.exists() {
+                return;
+            }
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        eprintln!("{}'s processes have not ended", self.host.name());
+    }
+
+    /// What a machine's end takes with it, and this one's leaves to the kernel that it shares.
+    fn forget(&self) {
+        let listed = tool(
+            "losetup",
+            &[
+                "--list",
+                "--noheadings",
+                "--raw",
+                "--output",
+                "NAME,BACK-FILE",
+            ],
+        );
+        let folder = self.folder.display().to_string();
+        for line in listed.stdout.lines() {
+            if let Some((device, file)) = line.split_once(' ')
+                && file.starts_with(&folder)
+            {
+                tool("losetup", &["--detach", device]);
+            }
+        }
+        // As deep as Docker makes them.
+        let script = format!(
+            "find /sys/fs/cgroup -depth -type d \\( -name '{0}' -o -path '*/{0}/*' \\) -exec rmdir {{}} + 2>/dev/null",
+            self.cgroup
+        );
+        tool("sh", &["-c", &script]);
+    }
+
+    /// What dockerd has said in all its lives.
+    pub fn docker_log(&self) -> String {
+        std::fs::read_to_string(self.folder.join("dockerd.log")).unwrap_or_default()
+    }
+}
+
+impl Drop for Engine {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            let log = self.docker_log();
+            let skipped = log.lines().count().saturating_sub(30);
+            let end: Vec<&str> = log.lines().skip(skipped).collect();
+            eprintln!(
+                "the end of {}'s dockerd.log:\n{}",
+                self.host.name(),
+                end.join("\n")
+            );
+        }
+        self.end();
+        self.forget();
+    }
+}
+
+/// Makes a tree with busybox's shell in it, and a file below `/data`.
+///
+/// # Panics
+/// If busybox is not installed; `scripts/setup` installs it.
+pub fn busybox_tree(folder: &Path) -> PathBuf {
+    let tree = folder.join("tree");
+    let (bin, data) = (tree.join("bin"), tree.join("data"));
+    std::fs::create_dir_all(&bin).expect("a folder");
+    std::fs::create_dir_all(&data).expect("a folder");
+    std::fs::copy("/bin/busybox", bin.join("busybox")).expect("busybox-static is installed");
+    for name in [
+        "sh", "cat", "echo", "sleep", "ls", "sync", "tail", "stat", "wc",
+    ] {
+        std::os::unix::fs::symlink("busybox", bin.join(name)).expect("a link");
+    }
+    std::fs::write(data.join("from-image"), "the image's\n").expect("a file");
+    let owner = Some(rustix::fs::Uid::from_raw(33));
+    rustix::fs::chown(data.join("from-image"), owner, None).expect("root may");
+    tree
+}

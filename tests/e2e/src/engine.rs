@@ -232,6 +232,22 @@ impl Engine {
         tool("sh", &["-c", &script]);
     }
 
+    /// The last whole line that a container has printed there, dead or alive.
+    pub fn last_words(&self) -> Option<String> {
+        let containers = std::fs::read_dir(self.folder.join("docker-data/containers"));
+        let last = |folder: std::fs::DirEntry| {
+            let name = folder.file_name().into_string().ok()?;
+            let log =
+                std::fs::read_to_string(folder.path().join(format!("{name}-json.log"))).ok()?;
+            let mut lines = log.lines().rev();
+            lines.find_map(|line| {
+                let line: serde_json::Value = serde_json::from_str(line).ok()?;
+                line["log"].as_str()?.strip_suffix('\n').map(str::to_owned)
+            })
+        };
+        containers.into_iter().flatten().flatten().find_map(last)
+    }
+
     /// What dockerd has said in all its lives.
     pub fn docker_log(&self) -> String {
         std::fs::read_to_string(self.folder.join("dockerd.log")).unwrap_or_default()
@@ -253,25 +269,4 @@ impl Drop for Engine {
         self.end();
         self.forget();
     }
-}
-
-/// Makes a tree with busybox's shell in it, and a file below `/data`.
-///
-/// # Panics
-/// If busybox is not installed; `scripts/setup` installs it.
-pub fn busybox_tree(folder: &Path) -> PathBuf {
-    let tree = folder.join("tree");
-    let (bin, data) = (tree.join("bin"), tree.join("data"));
-    std::fs::create_dir_all(&bin).expect("a folder");
-    std::fs::create_dir_all(&data).expect("a folder");
-    std::fs::copy("/bin/busybox", bin.join("busybox")).expect("busybox-static is installed");
-    for name in [
-        "sh", "cat", "echo", "sleep", "ls", "sync", "tail", "stat", "wc",
-    ] {
-        std::os::unix::fs::symlink("busybox", bin.join(name)).expect("a link");
-    }
-    std::fs::write(data.join("from-image"), "the image's\n").expect("a file");
-    let owner = Some(rustix::fs::Uid::from_raw(33));
-    rustix::fs::chown(data.join("from-image"), owner, None).expect("root may");
-    tree
 }

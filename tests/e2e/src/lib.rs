@@ -33,6 +33,7 @@ pub mod roving;
 pub mod scene;
 pub mod stamp;
 pub mod timeline;
+pub mod trees;
 pub mod verdict;
 
 use std::time::{Duration, Instant};

@@ -1,0 +1,118 @@
+//! What images are made of: programs of this machine, and what they need.
+
+use crate::foreign::tool;
+use std::collections::BTreeSet;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+
+/// Who owns a database's folder in its image.
+pub const DATABASE_USER: u32 = 999;
+
+/// Makes a tree with busybox's shell in it, and a file below `/data`.
+///
+/// # Panics
+/// If busybox is not installed; `scripts/setup` installs it.
+pub fn busybox_tree(folder: &Path) -> PathBuf {
+    let tree = folder.join("tree");
+    let (bin, data) = (tree.join("bin"), tree.join("data"));
+    std::fs::create_dir_all(&bin).expect("a folder");
+    std::fs::create_dir_all(&data).expect("a folder");
+    std::fs::copy("/bin/busybox", bin.join("busybox")).expect("busybox-static is installed");
+    for name in [
+        "sh", "cat", "echo", "sleep", "ls", "sync", "tail", "stat", "wc",
+    ] {
+        std::os::unix::fs::symlink("busybox", bin.join(name)).expect("a link");
+    }
+    std::fs::write(data.join("from-image"), "the image's\n").expect("a file");
+    let owner = Some(rustix::fs::Uid::from_raw(33));
+    rustix::fs::chown(data.join("from-image"), owner, None).expect("root may");
+    tree
+}
+
+/// Makes a tree with Debian's PostgreSQL in it, whose programs are in the folder that is returned as well. `/data` is its
+/// user's.
+///
+/// # Panics
+/// If it is not installed; `scripts/setup` installs it.
+pub fn postgres_tree(folder: &Path) -> (PathBuf, String) {
+    let tree = busybox_tree(folder);
+    let versions = std::fs::read_dir("/usr/lib/postgresql").expect("postgresql is installed");
+    let version = versions
+        .flatten()
+        .map(|entry| entry.path())
+        .max()
+        .expect("a version");
+    let programs = ["postgres", "initdb", "psql"].map(|name| version.join("bin").join(name));
+    for program in &programs {
+        copy_program(&tree, program);
+    }
+    let number = version
+        .file_name()
+        .expect("a number")
+        .to_string_lossy()
+        .into_owned();
+    for library in ["dict_snowball.so", "plpgsql.so"] {
+        copy(&tree, &version.join("lib").join(library));
+    }
+    for folder in [
+        format!("/usr/share/postgresql/{number}"),
+        "/usr/share/zoneinfo/Etc".to_owned(),
+    ] {
+        copy(&tree, Path::new(&folder));
+    }
+    own_data(&tree, "postgres");
+    (tree, version.join("bin").display().to_string())
+}
+
+/// Has `/data` and `/tmp`, and a user who may write to them.
+fn own_data(tree: &Path, user: &str) {
+    let etc = tree.join("etc");
+    std::fs::create_dir_all(&etc).expect("a folder");
+    let line =
+        format!("root:x:0:0::/:/bin/sh\n{user}:x:{DATABASE_USER}:{DATABASE_USER}::/data:/bin/sh\n");
+    std::fs::write(etc.join("passwd"), line).expect("a file");
+    let temporary = tree.join("tmp");
+    std::fs::create_dir_all(&temporary).expect("a folder");
+    let mode = std::fs::Permissions::from_mode(0o1777);
+    std::fs::set_permissions(temporary, mode).expect("root may");
+    let data = tree.join("data");
+    std::fs::remove_file(data.join("from-image")).expect("it is there");
+    let user = rustix::fs::Uid::from_raw(DATABASE_USER);
+    let group = rustix::fs::Gid::from_raw(DATABASE_USER);
+    rustix::fs::chown(data, Some(user), Some(group)).expect("root may");
+}
+
+/// Copies a program and the libraries that it is linked to, to where they are.
+fn copy_program(tree: &Path, program: &Path) {
+    copy(tree, program);
+    let linked = tool("ldd", &[&program.display().to_string()]).success();
+    let words = linked
+        .split_whitespace()
+        .filter(|word| word.starts_with('/'));
+    let libraries: BTreeSet<&str> = words.collect();
+    for library in libraries {
+        copy(tree, Path::new(library));
+    }
+}
+
+/// Copies a file or folder to where it is, with what links lead to.
+fn copy(tree: &Path, path: &Path) {
+    let target = tree.join(path.strip_prefix("/").expect("it is absolute"));
+    if target.exists() {
+        return;
+    }
+    let parent = target.parent().expect("it is below the tree");
+    std::fs::create_dir_all(parent).expect("a folder");
+    let (from, to) = (path.display().to_string(), target.display().to_string());
+    tool(
+        "cp",
+        &[
+            "--recursive",
+            "--dereference",
+            "--preserve=mode",
+            &from,
+            &to,
+        ],
+    )
+    .success();
+}

@@ -23,6 +23,7 @@ use crate::config::Config;
 use crate::failure::{Context, Failure, FailureKind};
 use crate::logging::{self, tell_service_manager};
 use crate::state_folder;
+use crate::watchdog;
 use axum::Router;
 use axum::body::Bytes;
 use axum::extract::State;
@@ -141,7 +142,7 @@ async fn serve(
         work: work.clone(),
     };
     tracing::info!("Docker is served on {}", socket.display());
-    tell_service_manager(&[sd_notify::NotifyState::Ready]);
+    watchdog::ready();
     tokio::select! {
         served = async { axum::serve(listener, routes(desk)).await } => {
             served.context(|| format!("{} has failed", socket.display()))?;

@@ -1,7 +1,9 @@
 //! Volumes that begin with an image, and images of volumes that are in use.
 
+use e2e::attached::possible;
 use e2e::checks::{assert_copies, event_names};
 use e2e::cluster::Cluster;
+use e2e::foreign::tool;
 use e2e::journal::Journal;
 use e2e::load::{Load, Plan};
 use e2e::nbd::Request;
@@ -56,6 +58,31 @@ fn a_volume_begins_with_an_image() {
     cluster.nodes[0].ok(&large);
     let status = cluster.nodes[0].wait_state("large", "Protected");
     assert_eq!(status["size_bytes"], 1 << 30);
+}
+
+#[test]
+fn a_volume_begins_with_a_block_device() {
+    if !possible() {
+        eprintln!("skipped: loop devices need root");
+        return;
+    }
+    let cluster = Cluster::pair();
+    let path = cluster.folder().join("disk.raw");
+    let mut wanted = image(&path);
+    wanted.truncate(9 << 20);
+    let file = std::fs::File::options().write(true).open(&path);
+    let cut = file.and_then(|file| file.set_len(wanted.len() as u64));
+    cut.expect("it is cut");
+    let path = path.to_str().expect("it is text");
+    let device = tool("losetup", &["--find", "--show", "--read-only", path]).success();
+    let created = cluster.nodes[0].cli(&["volume", "create", "main", "--from", device.trim()]);
+    tool("losetup", &["--detach", device.trim()]).success();
+    assert_eq!(created.code, Some(0), "{created:?}");
+    cluster.nodes[0].wait_state("main", "Protected");
+    for node in &cluster.nodes {
+        let has = std::fs::read(node.data("main")).expect("it is read");
+        assert!(has == wanted, "{} differs", node.name());
+    }
 }
 
 #[test]

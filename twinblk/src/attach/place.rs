@@ -19,6 +19,12 @@ use std::fs::{DirBuilder, File};
 use std::io::Write;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+/// One that has been killed holds the lock until it has ended, and whoever looks who holds it does for a moment.
+const LOCK_TIME: Duration = Duration::from_secs(1);
+/// How often is looked whether it has.
+const LOCK_PERIOD: Duration = Duration::from_millis(10);
 
 /// A volume's places.
 #[derive(Clone, Debug)]
@@ -66,7 +72,13 @@ impl Place {
 
     /// Takes the lock; refuses if the volume is attached.
     pub(super) fn lock(&self) -> Result<Lock, Failure> {
-        let (file, locked) = self.try_lock()?;
+        let begun = Instant::now();
+        let exclusive = FlockOperation::NonBlockingLockExclusive;
+        let (mut file, mut locked) = self.try_lock(exclusive)?;
+        while !locked && begun.elapsed() < LOCK_TIME {
+            std::thread::sleep(LOCK_PERIOD);
+            (file, locked) = self.try_lock(exclusive)?;
+        }
         if !locked {
             let link = self.link();
             return Err(Failure::failed(format!(
@@ -89,7 +101,8 @@ impl Place {
         if !self.lock_path().exists() {
             return Ok(None);
         }
-        let (_, locked) = self.try_lock()?;
+        // Whoever else looks as well is no server.
+        let (_, locked) = self.try_lock(FlockOperation::NonBlockingLockShared)?;
         if locked {
             return Ok(None);
         }
@@ -110,13 +123,13 @@ impl Place {
         self.settings.run_dir.join(format!("{}.lock", self.name))
     }
 
-    fn try_lock(&self) -> Result<(File, bool), Failure> {
+    fn try_lock(&self, how: FlockOperation) -> Result<(File, bool), Failure> {
         let path = self.lock_path();
         let doing = || format!("cannot lock {}", path.display());
         let mut options = File::options();
         options.read(true).write(true).create(true).truncate(false);
         let file = options.open(&path).context(doing)?;
-        match flock(&file, FlockOperation::NonBlockingLockExclusive) {
+        match flock(&file, how) {
             Ok(()) => Ok((file, true)),
             Err(Errno::WOULDBLOCK) => Ok((file, false)),
             Err(error) => Err(error).context(doing),

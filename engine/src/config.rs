@@ -31,6 +31,8 @@ pub struct Creation {
     pub generation: Generation,
     /// The first primary.
     pub primary: Slot,
+    /// The data file has all its space from the beginning.
+    pub thick: bool,
 }
 
 /// How a replica is driven; from the configuration file.

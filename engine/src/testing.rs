@@ -269,6 +269,7 @@ pub(crate) fn creation(number: u8, replicas: u8) -> Creation {
         replicas: all,
         generation: Generation([9; 16]),
         primary: slot(0),
+        thick: false,
     }
 }
 

@@ -255,6 +255,9 @@ pub(crate) struct CreateRequest {
     /// Data files that do not lie in the state folder, by node.
     #[serde(default)]
     pub(crate) backing: BTreeMap<String, PathBuf>,
+    /// Data files have all their space from the beginning.
+    #[serde(default)]
+    pub(crate) thick: bool,
     /// What its creator notes of it, for all nodes and for good.
     #[serde(default)]
     pub(crate) labels: BTreeMap<String, String>,

@@ -153,6 +153,9 @@ pub(crate) enum VolumeCommand {
         /// A data file or block device of a node, in the place of one in its state folder; repeatable
         #[arg(long, value_name = "NODE=PATH", value_parser = backing)]
         backing: Vec<(String, PathBuf)>,
+        /// Take all its space on every node at once, so that no disk is full later
+        #[arg(long)]
+        thick: bool,
     },
     /// Write an image of a volume while it is used, as it is at this moment; on a node that keeps a copy and does not serve it
     Export {

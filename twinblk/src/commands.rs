@@ -90,6 +90,7 @@ async fn volume(client: &Client, command: VolumeCommand) -> Result<(), Failure> 
             from,
             replicas,
             backing,
+            thick,
         } => {
             let backing = backing.into_iter().collect();
             let request = CreateRequest {
@@ -97,6 +98,7 @@ async fn volume(client: &Client, command: VolumeCommand) -> Result<(), Failure> 
                 size_bytes: size.map_or(0, |size| size.0),
                 replicas,
                 backing,
+                thick,
                 labels: BTreeMap::new(),
             };
             if let Some(from) = from {

@@ -129,6 +129,7 @@ impl Story {
             size_bytes: size.0,
             replicas: Vec::new(),
             backing: Default::default(),
+            thick: false,
             labels: Default::default(),
         };
         let outcome = alpha.client().create(&request).await?;

@@ -89,7 +89,10 @@ pub(crate) fn run(admin: Option<PathBuf>, config: &Path) -> Result<(), Failure> 
         .enable_all()
         .build();
     let runtime = runtime.context(|| "cannot start".to_owned())?;
-    runtime.block_on(serve(plugin, passed, &docker.socket))
+    let served = runtime.block_on(serve(plugin, passed, &docker.socket));
+    // What still waits for a disk is the kernel's.
+    runtime.shutdown_background();
+    served
 }
 
 /// Keeps a second plugin away. A program that one was just starting when it was killed holds the lock for a moment more.

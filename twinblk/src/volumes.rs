@@ -408,6 +408,7 @@ impl Volumes {
             replicas: plan.record.replicas(),
             generation: plan.generation,
             primary: plan.primary,
+            thick: plan.record.thick,
         };
         let created = match plan.joins {
             None => Volume::create(&paths, &creation),
@@ -509,6 +510,7 @@ impl Volumes {
             replicas: hosted.record.replicas(),
             generation: Generation(crate::hexadecimal::random()?),
             primary: hosted.record.slot,
+            thick: false,
         };
         drop(file);
         Volume::adopt(

@@ -47,7 +47,7 @@ fn make(paths: &Paths, creation: &Creation, superblock: &Superblock) -> Result<(
             fs::create_dir_all(parent).at(parent, "make it")?;
         }
     }
-    let made_data = create_data(&paths.data, creation.size_bytes)?;
+    let made_data = create_data(&paths.data, creation)?;
     let made = create_meta(&paths.meta, superblock);
     if made.is_err() && made_data {
         // The error that is told is the one that led here.
@@ -146,7 +146,8 @@ fn check_size(path: &Path, size_bytes: u64) -> Result<(), OpenError> {
 }
 
 /// Makes the data file, or zeroes the device; whether it made a file.
-fn create_data(path: &Path, size_bytes: u64) -> Result<bool, OpenError> {
+fn create_data(path: &Path, creation: &Creation) -> Result<bool, OpenError> {
+    let size_bytes = creation.size_bytes;
     match OpenOptions::new()
         .read(true)
         .write(true)
@@ -154,7 +155,13 @@ fn create_data(path: &Path, size_bytes: u64) -> Result<bool, OpenError> {
         .open(path)
     {
         Ok(file) => {
-            let made = file.set_len(size_bytes).and_then(|()| file.sync_all());
+            let taken = match creation.thick {
+                true => {
+                    fallocate(&file, FallocateFlags::empty(), 0, size_bytes).map_err(Into::into)
+                }
+                false => file.set_len(size_bytes),
+            };
+            let made = taken.and_then(|()| file.sync_all());
             made.at(path, "extend it")
                 .and_then(|()| sync_directory(path))
                 .inspect_err(|_| {

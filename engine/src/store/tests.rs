@@ -132,6 +132,28 @@ fn impossible_sizes_are_refused() {
 }
 
 #[test]
+fn a_thick_volume_has_its_space_from_the_beginning() {
+    use std::os::unix::fs::MetadataExt;
+    let folder = tempfile::tempdir().expect("a folder");
+    let space = |name: &str, thick| {
+        let paths = Paths {
+            data: folder.path().join(format!("{name}.data")),
+            meta: folder.path().join(format!("{name}.meta")),
+        };
+        let creation = Creation {
+            thick,
+            ..creation(0, 1)
+        };
+        Volume::create(&paths, &creation).expect("there is space");
+        let metadata = fs::metadata(&paths.data).expect("it is there");
+        assert_eq!(metadata.len(), SIZE);
+        metadata.blocks() * 512
+    };
+    assert_eq!(space("thin", false), 0);
+    assert!(space("thick", true) >= SIZE);
+}
+
+#[test]
 fn a_damaged_copy_of_the_superblock_is_mended_from_the_other() {
     let replica = TestReplica::create(0, 2);
     let meta = replica.paths().meta;

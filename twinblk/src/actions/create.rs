@@ -112,6 +112,7 @@ async fn prepare(
             slot: member.slot,
             members: members.to_vec(),
             backing: request.backing.get(member.name.as_str()).cloned(),
+            thick: request.thick,
             labels: request.labels.clone(),
             phase: Phase::Prepared {
                 coordinator: daemon.config.name.clone(),

@@ -113,6 +113,7 @@ async fn add_steps(
             slot: member.slot,
             members,
             backing,
+            thick: hosted.record.thick,
             labels: hosted.record.labels.clone(),
             phase: Phase::Prepared {
                 coordinator: daemon.config.name.clone(),

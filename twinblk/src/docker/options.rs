@@ -11,7 +11,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 
 /// What options there are, for whoever has typed another.
-const KNOWN: &str = "size, replicas, fs, mkfs, mount_options and reclaim";
+const KNOWN: &str = "size, replicas, fs, mkfs, mount_options, thick and reclaim";
 /// Labels of a volume that was created through Docker.
 const FS: &str = "docker.fs";
 const MKFS: &str = "docker.mkfs";
@@ -55,6 +55,8 @@ pub(super) struct Options {
     pub(super) size_bytes: Option<u64>,
     /// Which nodes have a copy.
     pub(super) replicas: Option<Replicas>,
+    /// It has all its space from the beginning.
+    pub(super) thick: bool,
     settings: BTreeMap<&'static str, String>,
 }
 
@@ -99,6 +101,11 @@ impl Options {
                     ));
                 }
                 "mount_options" => options.set(MOUNT_OPTIONS, value),
+                "thick" => {
+                    options.thick = value.parse().map_err(|_| {
+                        wrong(format!("`{}` is neither true nor false", shown(value)))
+                    })?;
+                }
                 "reclaim" if ["keep", "delete"].contains(&value.as_str()) => {
                     options.set(RECLAIM, value);
                 }

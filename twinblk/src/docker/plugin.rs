@@ -15,7 +15,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tokio::sync::OwnedMutexGuard;
-use tokio::time::{Instant, sleep};
+use tokio::time::{Instant, sleep, timeout};
 
 /// How long a mount waits for what passes by itself: a primary's grace, the first handshake after a start, the end of a
 /// resync. Docker waits for two minutes.
@@ -106,7 +106,7 @@ impl<M: Machine> Plugin<M> {
     ) -> Result<(), Failure> {
         let options = Options::read(typed)?;
         let _lock = self.lock(&name).await;
-        match self.client.volume(name.as_str()).await {
+        match in_time(self.client.volume(name.as_str())).await {
             Ok(view) => {
                 let nodes: Vec<&str> = view.replicas.iter().map(|one| one.node.as_str()).collect();
                 if let Some(difference) = options.difference(view.size_bytes, &nodes, &view.labels)
@@ -138,6 +138,7 @@ impl<M: Machine> Plugin<M> {
             size_bytes,
             replicas: self.replicas(options.replicas.as_ref()).await?,
             backing: BTreeMap::new(),
+            thick: options.thick,
             labels: options.labels(),
         };
         let outcome = self
@@ -157,7 +158,7 @@ impl<M: Machine> Plugin<M> {
         let Some(wanted) = wanted else {
             return Ok(Vec::new());
         };
-        let nodes = self.client.nodes().await?;
+        let nodes = in_time(self.client.nodes()).await?;
         let in_state = |state: &str| {
             let nodes = nodes.iter().filter(move |node| node.state == state);
             nodes
@@ -189,7 +190,7 @@ impl<M: Machine> Plugin<M> {
 
     /// A volume that Docker knows on this node.
     async fn known(&self, name: &Name) -> Result<VolumeView, Failure> {
-        let view = self.client.volume(name.as_str()).await?;
+        let view = in_time(self.client.volume(name.as_str())).await?;
         let (of, id) = (name.clone(), view.id.clone());
         let note = self
             .with_mounting(move |mounting| mounting.note(&of, &id))
@@ -206,7 +207,7 @@ impl<M: Machine> Plugin<M> {
     /// `VolumeDriver.Remove`.
     pub(super) async fn remove(self: &Arc<Self>, name: Name) -> Result<(), Failure> {
         let _lock = self.lock(&name).await;
-        let view = match self.client.volume(name.as_str()).await {
+        let view = match in_time(self.client.volume(name.as_str())).await {
             Ok(view) => view,
             Err(failure) if failure.kind == FailureKind::NotFound => {
                 return self
@@ -272,16 +273,27 @@ impl<M: Machine> Plugin<M> {
     async fn bring_here(&self, name: &Name) -> Result<(), Failure> {
         let begun = Instant::now();
         loop {
-            let taken = self.client.act(name.as_str(), &Action::Take).await;
-            let Err(failure) = taken else {
+            let Err(failure) = self.take(name).await else {
                 return Ok(());
             };
-            let view = self.client.volume(name.as_str()).await?;
+            let view = in_time(self.client.volume(name.as_str())).await?;
             let patience = patience(&view, failure.kind);
             if begun.elapsed() >= patience {
                 return Err(named(&view, failure));
             }
             sleep(RETRY_PERIOD).await;
+        }
+    }
+
+    async fn take(&self, name: &Name) -> Result<(), Failure> {
+        in_time(self.client.act(name.as_str(), &Action::Take)).await?;
+        let view = in_time(self.client.volume(name.as_str())).await?;
+        match view.frozen {
+            // Whatever is read from it would wait, and Docker not for that long.
+            true => Err(Failure::failed(format!(
+                "volume {name} is frozen: neither its other nodes nor the arbiter answer; bring one of them back"
+            ))),
+            false => Ok(()),
         }
     }
 
@@ -346,7 +358,7 @@ impl<M: Machine> Plugin<M> {
 
     /// `VolumeDriver.List`.
     pub(super) async fn list(&self) -> Result<Vec<Volume>, Failure> {
-        let views = self.client.volumes().await?;
+        let views = in_time(self.client.volumes()).await?;
         self.with_mounting(move |mounting| {
             let mut volumes = Vec::new();
             for view in views {
@@ -367,6 +379,12 @@ impl<M: Machine> Plugin<M> {
         })
         .await
     }
+}
+
+/// Docker is not to wait for a daemon that hangs.
+async fn in_time<T>(asked: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
+    let hangs = |_| Failure::failed("the daemon does not answer: see what `twinblk serve` says");
+    timeout(COMING, asked).await.map_err(hangs)?
 }
 
 /// How long it may still take until a volume can be brought here.

@@ -25,6 +25,9 @@ pub(crate) struct Record {
     /// The data file, where it is not in the volume's folder.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub(crate) backing: Option<PathBuf>,
+    /// Data files have all their space from the beginning.
+    #[serde(skip_serializing_if = "std::ops::Not::not", default)]
+    pub(crate) thick: bool,
     /// What its creator has noted of it.
     #[serde(skip_serializing_if = "BTreeMap::is_empty", default)]
     pub(crate) labels: BTreeMap<String, String>,

@@ -23,6 +23,7 @@ fn record() -> Record {
         slot: slot(0),
         members: vec![member(0, "alpha"), member(1, "beta")],
         backing: None,
+        thick: false,
         labels: Default::default(),
         phase: Phase::Ready,
     }

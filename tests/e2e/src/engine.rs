@@ -10,6 +10,7 @@ use crate::hosts::Host;
 use crate::node::Node;
 use crate::program::{self, Output, Running};
 use crate::{PATIENCE, wait_for};
+use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
@@ -49,7 +50,7 @@ impl Engine {
         Engine {
             host: host.clone(),
             folder: node.folder().to_owned(),
-            cgroup: format!("twinblk-e2e-{}-{}", std::process::id(), host.name()),
+            cgroup: host.namespace().to_owned(),
             first: None,
             dockerd: None,
             plugin: Plugin::beside(node),
@@ -189,41 +190,51 @@ impl Engine {
 
     /// The first process is gone only when all others are.
     fn end(&mut self) {
-        let child = self.first_child();
-        let Some(first) = self.first.take() else {
+        let Some(child) = self.first_child() else {
+            self.first = None;
             return;
         };
-        first.kill();
-        let path = PathBuf::from(format!("/proc/{}", child.unwrap_or_default()));
+        let devices = self.devices();
+        // Whoever is the last in a namespace unmounts what is in it. If that is who serves the device below, it waits for
+        // itself. No machine's end does that; here this process is the last.
+        let mounts = File::open(format!("/proc/{child}/ns/mnt")).expect("it lives");
+        if let Some(first) = self.first.take() {
+            first.kill();
+        }
+        let path = PathBuf::from(format!("/proc/{child}"));
         for _ in 0..500 {
-            if child.is_none() || !path.exists() {
-                return;
+            if !path.exists() {
+                break;
             }
             std::thread::sleep(Duration::from_millis(20));
         }
-        eprintln!("{}'s processes have not ended", self.host.name());
+        if path.exists() {
+            eprintln!("{}'s processes have not ended", self.host.name());
+        }
+        drop(mounts);
+        for device in devices {
+            tool("losetup", &["--detach", &device]);
+        }
+    }
+
+    /// The loop devices of its volumes: only in it their files have their whole names.
+    fn devices(&self) -> Vec<String> {
+        let words = [
+            "--list",
+            "--noheadings",
+            "--raw",
+            "--output",
+            "NAME,BACK-FILE",
+        ];
+        let listed = self.run("losetup", &words).stdout;
+        let folder = self.folder.display().to_string();
+        let devices = listed.lines().filter_map(|line| line.split_once(' '));
+        let own = devices.filter(|(_, file)| file.starts_with(&folder));
+        own.map(|(device, _)| device.to_owned()).collect()
     }
 
     /// What a machine's end takes with it, and this one's leaves to the kernel that it shares.
     fn forget(&self) {
-        let listed = tool(
-            "losetup",
-            &[
-                "--list",
-                "--noheadings",
-                "--raw",
-                "--output",
-                "NAME,BACK-FILE",
-            ],
-        );
-        let folder = self.folder.display().to_string();
-        for line in listed.stdout.lines() {
-            if let Some((device, file)) = line.split_once(' ')
-                && file.starts_with(&folder)
-            {
-                tool("losetup", &["--detach", device]);
-            }
-        }
         // As deep as Docker makes them.
         let script = format!(
             "find /sys/fs/cgroup -depth -type d \\( -name '{0}' -o -path '*/{0}/*' \\) -exec rmdir {{}} + 2>/dev/null",
@@ -257,6 +268,11 @@ impl Engine {
 impl Drop for Engine {
     fn drop(&mut self) {
         if std::thread::panicking() {
+            if self.first.is_some() {
+                let script = "tail -n 20 /tmp/*; tail -n 5 /data/log";
+                let told = self.docker(&["exec", "counter", "/bin/sh", "-c", script]);
+                eprintln!("the container on {}: {told:?}", self.host.name());
+            }
             let log = self.docker_log();
             let skipped = log.lines().count().saturating_sub(30);
             let end: Vec<&str> = log.lines().skip(skipped).collect();

@@ -152,6 +152,11 @@ impl Host {
         &self.name
     }
 
+    /// Its namespace's name, which no other host has.
+    pub fn namespace(&self) -> &str {
+        &self.namespace
+    }
+
     /// Its address, with a port.
     pub fn at(&self, port: u16) -> SocketAddr {
         SocketAddr::from((self.address, port))

@@ -24,6 +24,7 @@ pub mod journal;
 pub mod line;
 pub mod link;
 pub mod load;
+pub mod machines;
 pub mod nbd;
 pub mod node;
 pub mod ports;

@@ -64,6 +64,22 @@ pub fn postgres_tree(folder: &Path) -> (PathBuf, String) {
     (tree, version.join("bin").display().to_string())
 }
 
+/// As [`postgres_tree`], with Debian's MariaDB.
+///
+/// # Panics
+/// If it is not installed; `scripts/setup` installs it.
+pub fn mariadb_tree(folder: &Path) -> (PathBuf, String) {
+    let tree = busybox_tree(folder);
+    for program in ["/usr/sbin/mariadbd", "/usr/bin/mariadb"] {
+        copy_program(&tree, Path::new(program));
+    }
+    for folder in ["charsets", "english"] {
+        copy(&tree, &Path::new("/usr/share/mysql").join(folder));
+    }
+    own_data(&tree, "mysql");
+    (tree, "/usr/sbin:/usr/bin".to_owned())
+}
+
 /// Has `/data` and `/tmp`, and a user who may write to them.
 fn own_data(tree: &Path, user: &str) {
     let etc = tree.join("etc");
@@ -77,6 +93,7 @@ fn own_data(tree: &Path, user: &str) {
     std::fs::set_permissions(temporary, mode).expect("root may");
     let data = tree.join("data");
     std::fs::remove_file(data.join("from-image")).expect("it is there");
+    std::fs::set_permissions(&data, std::fs::Permissions::from_mode(0o700)).expect("root may");
     let user = rustix::fs::Uid::from_raw(DATABASE_USER);
     let group = rustix::fs::Gid::from_raw(DATABASE_USER);
     rustix::fs::chown(data, Some(user), Some(group)).expect("root may");

@@ -8,6 +8,7 @@ mod crash;
 mod daemon;
 mod devices;
 mod docker;
+mod docker_databases;
 mod docker_engine;
 mod events;
 mod failback;

@@ -93,6 +93,9 @@ pub mod info {
     pub const NAME: u16 = 1;
     /// Which request sizes it takes.
     pub const BLOCK_SIZE: u16 = 3;
+    /// Not of the specification, and not answered: the client's way to say that it sends again, on another connection, what
+    /// has no answer when one ends. An error would reach its users instead, and so it is rather cut off.
+    pub const SENDS_AGAIN: u16 = 0xf462;
 }
 
 /// What an export can do.

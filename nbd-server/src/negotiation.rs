@@ -384,6 +384,7 @@ impl Negotiation {
                 return None;
             }
         };
+        let sends_again = matches!(&entry, Entry::Go(wanted) if wanted.sends_again);
         match entry {
             Entry::Go(wanted) => {
                 reply::info(option::GO, &export, self.reply(info), wanted, out);
@@ -407,6 +408,7 @@ impl Negotiation {
                 .take()
                 .is_some_and(|chosen| chosen == export),
             read_only: info.read_only,
+            sends_again,
         }))
     }
 

@@ -15,6 +15,8 @@ pub(crate) struct Wanted {
     pub(crate) name: bool,
     /// Which request sizes it takes.
     pub(crate) block_sizes: bool,
+    /// Nothing: it sends again what has no answer.
+    pub(crate) sends_again: bool,
 }
 
 /// The data of LIST and STRUCTURED_REPLY: none.
@@ -49,6 +51,7 @@ pub(crate) fn wish(mut data: &[u8]) -> Result<(String, Wanted), Malformed> {
         match take::<U16>(&mut data)?.get() {
             info::NAME => wanted.name = true,
             info::BLOCK_SIZE => wanted.block_sizes = true,
+            info::SENDS_AGAIN => wanted.sends_again = true,
             _ => {}
         }
     }

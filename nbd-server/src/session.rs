@@ -27,6 +27,8 @@ pub struct Agreement {
     pub allocation_context: bool,
     /// Nothing can be written.
     pub read_only: bool,
+    /// The client sends again on another connection what has had no answer on this one.
+    pub sends_again: bool,
 }
 
 /// Where in the client's stream the session stands.
@@ -79,6 +81,10 @@ impl NbdSession {
             return Parsed::Broken("a request does not begin with its magic number");
         }
         if request.command.get() == command::DISCONNECT {
+            return Parsed::Goodbye;
+        }
+        if self.shutting_down && self.agreement.sends_again {
+            // The next server will do it.
             return Parsed::Goodbye;
         }
         let asked = Asked::new(request, size_bytes);
@@ -273,11 +279,12 @@ fn refuse<T>(failure: Failure, reason: &'static str) -> Result<T, Refused> {
 }
 
 /// What a client is told of a request that failed in the engine; nothing if it had better be cut off.
-fn explain(error: RequestError) -> Option<Refused> {
+fn explain(error: RequestError, sends_again: bool) -> Option<Refused> {
     let (failure, reason) = match error {
         RequestError::Io => (Failure::Io, "no replica could do it"),
         RequestError::NoSpace => (Failure::NoSpace, "the disk of a replica is full"),
         RequestError::OutOfRange => (Failure::Invalid, PAST_THE_END),
+        RequestError::Stopping if sends_again => return None,
         RequestError::Stopping => (Failure::ShuttingDown, "the server is shutting down"),
         // An error would reach the file system above; a dead connection makes the client ask again,
         // and by then there may be another primary.
@@ -320,7 +327,8 @@ impl Session for NbdSession {
 
     fn done(&mut self, id: u32, result: Result<(), RequestError>, out: &mut Vec<u8>) -> Next {
         let pending = self.requests.remove(id);
-        let result = match result.map_err(explain) {
+        let sends_again = self.agreement.sends_again;
+        let result = match result.map_err(|error| explain(error, sends_again)) {
             Ok(()) => Ok(()),
             Err(Some(refused)) => Err(refused),
             Err(None) => return Next::Close,

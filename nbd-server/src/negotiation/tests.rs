@@ -5,8 +5,8 @@ mod splits;
 
 use super::{Decision, Negotiation};
 use crate::codec::{
-    Greeting, OPTION_MAGIC, OPTION_REPLY_MAGIC, OptionHeader, OptionReply, allocation, client_flag,
-    command, info, option, option_reply, transmission_flag,
+    Greeting, OPTION_MAGIC, OPTION_REPLY_MAGIC, OptionHeader, OptionReply, REQUEST_MAGIC, Request,
+    allocation, client_flag, command, info, option, option_reply, transmission_flag,
 };
 use crate::exports::{ExportInfo, Refusal};
 use crate::session::NbdSession;
@@ -175,8 +175,8 @@ impl Client {
     fn has_context(mut self, export: &str) -> bool {
         self.option(option::GO, &wish(export, &[]));
         let mut session = self.session.expect("the export can be had");
-        let request = crate::codec::Request {
-            magic: crate::codec::REQUEST_MAGIC.into(),
+        let request = Request {
+            magic: REQUEST_MAGIC.into(),
             flags: 0.into(),
             command: command::BLOCK_STATUS.into(),
             cookie: 0.into(),
@@ -247,6 +247,27 @@ fn go_tells_what_was_asked_for_and_begins_the_session() {
     assert_eq!(replies[1].data, b"\x00\x01pg");
     assert_eq!(replies[2].data, b"\x00\x03\0\0\0\x01\0\0\x10\0\x02\0\0\0");
     assert!(client.session.is_some());
+}
+
+#[test]
+fn who_sends_again_is_told_nothing_of_it() {
+    for (wanted, sends_again) in [(&[][..], false), (&[info::SENDS_AGAIN], true)] {
+        let mut client = Client::new(MODERN);
+        let replies = client.option(option::GO, &wish("pg", wanted));
+        assert_eq!(replies.len(), 2);
+        let mut session = client.session.expect("it is open");
+        session.shut_down();
+        let request = Request {
+            magic: REQUEST_MAGIC.into(),
+            flags: 0.into(),
+            command: command::READ.into(),
+            cookie: 1.into(),
+            offset: 0.into(),
+            length: 512.into(),
+        };
+        let parsed = session.parse(request.as_bytes(), 4096, &mut Vec::new());
+        assert_eq!(parsed == Parsed::Goodbye, sends_again);
+    }
 }
 
 #[test]

@@ -14,6 +14,7 @@ fn a_wish_is_read() {
     let wanted = Wanted {
         name: true,
         block_sizes: true,
+        sends_again: false,
     };
     assert_eq!(wish(&data), Ok(("pg".to_owned(), wanted)));
     let nothing = [&string(b"")[..], &[0, 0]].concat();

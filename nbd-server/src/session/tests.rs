@@ -22,6 +22,7 @@ const SIMPLE: Agreement = Agreement {
     structured_replies: false,
     allocation_context: false,
     read_only: false,
+    sends_again: false,
 };
 const STRUCTURED: Agreement = Agreement {
     structured_replies: true,

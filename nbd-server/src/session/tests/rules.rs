@@ -1,7 +1,8 @@
 //! The rules that servers get wrong, by their numbers in the list.
 
 use super::{
-    Connection, READ_ONLY, Reply, SIMPLE, SIZE_BYTES, STRUCTURED, WITH_CONTEXT, command, request,
+    Agreement, Connection, READ_ONLY, Reply, SIMPLE, SIZE_BYTES, STRUCTURED, WITH_CONTEXT, command,
+    request,
 };
 use crate::codec::command_flag::{DF, FAST_ZERO, FUA, NO_HOLE, REQ_ONE};
 use crate::codec::{Failure, REQUEST_MAGIC};
@@ -353,4 +354,25 @@ fn rule_14_a_server_that_stops_refuses_what_is_new_and_drains_the_rest() {
         connection.parse(&request(command::DISCONNECT, 0, 7, 0, 0)),
         Parsed::Goodbye
     );
+}
+
+/// An error would be an error to the file system above, however soon the server is back.
+#[test]
+fn rule_14_a_client_that_sends_again_is_cut_off_instead() {
+    let mut connection = Connection::new(Agreement {
+        sends_again: true,
+        ..SIMPLE
+    });
+    let [one, two] = [0, 512].map(|offset| connection.passed(command::WRITE, 0, offset, 512).id);
+    connection.session.shut_down();
+    for command in [command::READ, command::WRITE, command::FLUSH] {
+        let more = request(command, 0, 9, 0, 0);
+        assert_eq!(connection.parse(&more), Parsed::Goodbye);
+    }
+    assert_eq!(connection.replied(), []);
+    assert_eq!(connection.done(one, Ok(())), Next::Continue);
+    assert_eq!(connection.replied().len(), 1);
+    let stopping = connection.done(two, Err(RequestError::Stopping));
+    assert_eq!(stopping, Next::Close);
+    assert_eq!(connection.replied(), []);
 }

@@ -212,6 +212,9 @@ pub(crate) enum VolumeCommand {
         /// The configuration file, which also names the daemon's sockets
         #[arg(long, value_name = "FILE", default_value = CONFIG_PATH)]
         config: PathBuf,
+        /// Which device of the kernel's nbd driver; any that is not used, if this is left out
+        #[arg(long, value_name = "/dev/nbdN", value_parser = nbd_device)]
+        device: Option<u32>,
         /// Stay, and serve the device until nobody has it open any more
         #[arg(long)]
         foreground: bool,
@@ -353,6 +356,14 @@ impl ActCommand {
 
 fn name(text: &str) -> Result<Name, Failure> {
     Name::new(text).ok_or_else(|| Failure::usage(name_complaint(text)))
+}
+
+fn nbd_device(text: &str) -> Result<u32, Failure> {
+    let number = text.strip_prefix("/dev/nbd").map(str::parse);
+    match number {
+        Some(Ok(number)) => Ok(number),
+        _ => Err(Failure::usage(format!("`{text}` is not /dev/nbdN"))),
+    }
 }
 
 fn backing(text: &str) -> Result<(String, PathBuf), Failure> {

@@ -37,9 +37,19 @@ pub(crate) fn run(cli: Cli) -> Result<(), Failure> {
         Command::Volume(VolumeCommand::Attach {
             name,
             config,
+            device,
             foreground,
             child,
-        }) => attach::attach(admin, &config, name, foreground, child),
+        }) => {
+            let wanted = attach::Wanted {
+                name,
+                index: device,
+                config,
+                foreground,
+                child,
+            };
+            attach::attach(admin, &wanted)
+        }
         Command::Volume(VolumeCommand::Detach {
             name,
             config,

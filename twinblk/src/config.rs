@@ -123,6 +123,21 @@ pub(crate) struct Attach {
     pub(crate) devices: PathBuf,
     /// What is behind them. Not in the daemon's folder: whoever attaches is root, the daemon is not.
     pub(crate) run_dir: PathBuf,
+    /// Who carries the devices' requests.
+    pub(crate) backend: Backend,
+}
+
+/// Who carries a device's requests.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Backend {
+    /// The kernel's nbd driver, where there is one, and else the other.
+    #[default]
+    Auto,
+    /// The kernel's nbd driver.
+    Nbd,
+    /// A file of our own under a loop device.
+    Loop,
 }
 
 /// What the agent runs, and how.
@@ -312,6 +327,7 @@ impl File {
             attach: Attach {
                 devices: self.attach.devices,
                 run_dir: self.attach.run_dir,
+                backend: self.attach.backend,
             },
             docker: self.docker,
         })
@@ -412,6 +428,7 @@ impl HooksSection {
 struct AttachSection {
     devices: PathBuf,
     run_dir: PathBuf,
+    backend: Backend,
 }
 
 impl Default for AttachSection {
@@ -419,6 +436,7 @@ impl Default for AttachSection {
         AttachSection {
             devices: "/dev/twinblk".into(),
             run_dir: "/run/twinblk-attach".into(),
+            backend: Backend::Auto,
         }
     }
 }

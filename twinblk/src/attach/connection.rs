@@ -8,6 +8,7 @@ use super::protocol::{
 use nbd_server::codec;
 use nbd_server::listener::Address;
 use std::io;
+use std::os::fd::OwnedFd;
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, BufReader};
 use tokio::net::{TcpStream, UnixStream};
@@ -20,8 +21,22 @@ const GATHERED_BYTES: usize = 64 << 10;
 /// Data from here on is written from where it lies.
 const OWN_WRITE_BYTES: usize = 16 << 10;
 
-trait Wire: AsyncRead + AsyncWrite + Send + Unpin {}
-impl<T: AsyncRead + AsyncWrite + Send + Unpin> Wire for T {}
+trait Wire: AsyncRead + AsyncWrite + Send + Unpin {
+    /// The socket, for somebody else.
+    fn into_socket(self: Box<Self>) -> io::Result<OwnedFd>;
+}
+
+impl Wire for UnixStream {
+    fn into_socket(self: Box<Self>) -> io::Result<OwnedFd> {
+        self.into_std().map(OwnedFd::from)
+    }
+}
+
+impl Wire for TcpStream {
+    fn into_socket(self: Box<Self>) -> io::Result<OwnedFd> {
+        self.into_std().map(OwnedFd::from)
+    }
+}
 
 /// A connection that has an export open.
 pub(super) struct Connection {
@@ -63,6 +78,11 @@ impl Connection {
         timeout(NEGOTIATION_TIME, opening)
             .await
             .map_err(|_| io::Error::from(io::ErrorKind::TimedOut))?
+    }
+
+    /// The socket, for whoever is to use the export. Nothing has been read of it but the negotiation.
+    pub(super) fn into_socket(self) -> io::Result<OwnedFd> {
+        self.wire.into_socket()
     }
 
     /// Carries requests and replies until the connection ends; says why it did. What has no answer by then is still held.

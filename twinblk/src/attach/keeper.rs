@@ -1,8 +1,14 @@
 //! Keeps a volume within reach: connects again whenever the connection ends, as long as nobody else has served it.
+//!
+//! Where the kernel's driver carries the requests, it has connections of its own, which are opened and given to it along with
+//! this one. This one then carries nothing but signs of life.
 
 use super::connection::{Connection, Error};
-use super::held::{Answer, Held};
+use super::given::Given;
+use super::kernel_device::NotGiven;
 use super::outstanding::Operation;
+use super::place::Place;
+use super::reach::Reach;
 use super::reign::{Reign, Standing};
 use crate::api::VolumeView;
 use crate::client::{Client, Lines};
@@ -10,9 +16,9 @@ use crate::event_log::EventView;
 use crate::failure::{Failure, FailureKind};
 use format::types::Name;
 use nbd_server::listener::Address;
-use std::sync::Arc;
+use std::os::fd::OwnedFd;
 use std::time::Duration;
-use tokio::sync::{oneshot, watch};
+use tokio::sync::watch;
 use tokio::time::{sleep, timeout};
 
 /// How often a daemon that is away is looked for.
@@ -27,81 +33,133 @@ const SIGN_BYTES: u32 = 4096;
 /// Who keeps it.
 #[derive(Debug)]
 pub(super) struct Keeper {
-    pub(super) name: Name,
+    pub(super) reach: Reach,
     pub(super) client: Client,
-    pub(super) address: Address,
-    pub(super) held: Arc<Held>,
     pub(super) reign: Reign,
     /// Tells the size when the volume has grown.
     pub(super) grown: watch::Sender<u64>,
+    /// Where the reign is noted, if another process may have to go on with the device.
+    pub(super) notes: Option<Place>,
+}
+
+/// Why nothing is kept any more.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(super) enum End {
+    /// The device must not be used any more, for this reason.
+    Superseded(String),
+    /// Somebody has ended the device.
+    Gone,
 }
 
 /// What a look at the volume shows.
-enum Look {
+pub(super) enum Look {
     Serving,
     Held(String),
     Superseded(String),
 }
 
 impl Keeper {
-    /// Carries requests for as long as the reign lasts that the device was attached in; says why it has ended.
-    pub(super) async fn keep(mut self, first: Connection) -> String {
-        let mut connection = first;
-        loop {
-            let held = self.held.clone();
-            let ended = tokio::select! {
-                ended = connection.carry(&held) => ended,
-                superseded = self.watch() => return superseded,
-            };
-            tracing::warn!("{}: requests are held: {ended}", self.name);
-            connection = match self.connect_again().await {
+    /// Carries requests for as long as the reign lasts that the device was attached in; says why it has ended. Without a
+    /// first connection it is made here.
+    pub(super) async fn keep(mut self, first: Option<Connection>, mut given: Option<Given>) -> End {
+        let mut connection = match first {
+            Some(connection) => connection,
+            None => match self.connect_again(&mut given).await {
                 Ok(connection) => connection,
-                Err(superseded) => return superseded,
+                Err(end) => return end,
+            },
+        };
+        loop {
+            let reach = self.reach.clone();
+            let ended = tokio::select! {
+                ended = connection.carry(&reach.held) => ended,
+                () = keep_up(&mut given, &reach) => return End::Gone,
+                superseded = self.watch() => return End::Superseded(superseded),
             };
-            tracing::info!("{}: requests go on", self.name);
+            if let Some(given) = &given {
+                if given.is_gone().await {
+                    return End::Gone;
+                }
+                given.end();
+            }
+            tracing::warn!("{}: requests are held: {ended}", self.reach.name);
+            connection = match self.connect_again(&mut given).await {
+                Ok(connection) => connection,
+                Err(end) => return end,
+            };
+            tracing::info!("{}: requests go on", self.reach.name);
         }
     }
 
     /// Waits until the volume can be opened again. The other end of that is that it was superseded.
-    async fn connect_again(&mut self) -> Result<Connection, String> {
+    async fn connect_again(&mut self, given: &mut Option<Given>) -> Result<Connection, End> {
         let mut told = String::new();
         loop {
             let reason = match self.look().await {
-                Look::Superseded(reason) => return Err(reason),
+                Look::Superseded(reason) => return Err(End::Superseded(reason)),
                 Look::Held(reason) => reason,
-                Look::Serving => match self.open().await? {
+                Look::Serving => match self.open(given).await? {
                     Ok(connection) => return Ok(connection),
                     Err(reason) => reason,
                 },
             };
             if reason != told {
-                tracing::info!("{}: {reason}", self.name);
+                tracing::info!("{}: {reason}", self.reach.name);
                 told = reason;
             }
             sleep(RETRY_PERIOD).await;
         }
     }
 
-    /// Opens the volume, which this node serves. It may have changed hands in between, and opening it may have brought
-    /// it back: nothing is sent before that is known.
-    async fn open(&mut self) -> Result<Result<Connection, String>, String> {
-        let opened = Connection::open(&self.address, &self.name.to_string()).await;
-        let connection = match opened {
-            Ok(connection) => connection,
+    /// Opens the volume, which this node serves, for this process and for the kernel.
+    async fn open(&mut self, given: &mut Option<Given>) -> Result<Result<Connection, String>, End> {
+        let number = given.as_ref().map_or(0, Given::number);
+        let opened = async {
+            let connection = self.reach.open().await?;
+            Ok::<_, Error>((connection, self.reach.sockets(number).await?))
+        };
+        let (connection, sockets) = match opened.await {
+            Ok(opened) => opened,
             Err(error) => return Ok(Err(error.to_string())),
         };
+        // It may have changed hands in between, and opening it may have brought it back: nothing is sent before that is
+        // known.
         match self.look().await {
-            Look::Serving => Ok(Ok(connection)),
-            Look::Held(reason) => Ok(Err(reason)),
-            Look::Superseded(reason) => Err(reason),
+            Look::Serving => {}
+            Look::Held(reason) => return Ok(Err(reason)),
+            Look::Superseded(reason) => return Err(End::Superseded(reason)),
+        }
+        let Some(given) = given else {
+            return Ok(Ok(connection));
+        };
+        match given.renew(sockets).await {
+            Ok(()) => Ok(Ok(connection)),
+            Err(NotGiven::Gone) => Err(End::Gone),
+            Err(NotGiven::NotNow(reason)) => Ok(Err(reason)),
+        }
+    }
+
+    /// Opens the volume for the kernel, for the first time.
+    pub(super) async fn open_for_kernel(&mut self, number: usize) -> Result<Vec<OwnedFd>, Failure> {
+        let opened = self.reach.sockets(number).await;
+        let name = &self.reach.name;
+        let sockets = opened.map_err(|error| {
+            Failure::failed(format!("volume {name} cannot be opened again: {error}"))
+        })?;
+        let name = name.clone();
+        match self.look().await {
+            Look::Serving => Ok(sockets),
+            Look::Held(reason) | Look::Superseded(reason) => {
+                Err(Failure::failed(format!("volume {name}: {reason}")))
+            }
         }
     }
 
     /// Looks at the volume while there is no connection.
-    async fn look(&mut self) -> Look {
+    pub(super) async fn look(&mut self) -> Look {
         match self.view().await {
             Err(reason) => reason,
-            Ok(view) => match self.reign.judge(&view, false) {
+            Ok(view) => match self.judge(&view, false) {
                 Standing::Serving => Look::Serving,
                 Standing::Held(reason) => Look::Held(reason),
                 Standing::Superseded(reason) => Look::Superseded(reason),
@@ -109,8 +167,21 @@ impl Keeper {
         }
     }
 
+    /// Judges a view, and notes how far the reign is known to have lasted.
+    fn judge(&mut self, view: &VolumeView, connected: bool) -> Standing {
+        let before = self.reign.clone();
+        let standing = self.reign.judge(view, connected);
+        if let (true, Some(place)) = (self.reign != before, &self.notes) {
+            // Whoever reads an older note gives the device up sooner than it must.
+            if let Err(failure) = place.note(&self.reign) {
+                tracing::warn!("{failure}");
+            }
+        }
+        standing
+    }
+
     async fn view(&self) -> Result<VolumeView, Look> {
-        let name = self.name.to_string();
+        let name = self.reach.name.to_string();
         match timeout(ANSWER_TIME, self.client.volume(&name)).await {
             Ok(Ok(view)) => Ok(view),
             Ok(Err(failure)) if failure.kind == FailureKind::NotFound => {
@@ -131,7 +202,7 @@ impl Keeper {
                     return superseded;
                 }
                 let Some(events) = events.as_mut() else { break };
-                let next = timeout(LOOK_PERIOD, next_of(events, &self.name));
+                let next = timeout(LOOK_PERIOD, next_of(events, &self.reach.name));
                 if let Ok(false) = next.await {
                     break;
                 }
@@ -149,28 +220,28 @@ impl Keeper {
         };
         let connected = self.reign.needs_proof(&view);
         if connected {
-            self.connection_lives().await;
+            let sign = Operation::Read {
+                offset: 0,
+                length: SIGN_BYTES,
+            };
+            self.reach.answers(sign).await;
         }
-        if let Standing::Superseded(reason) = self.reign.judge(&view, connected) {
+        if let Standing::Superseded(reason) = self.judge(&view, connected) {
             return Some(reason);
         }
-        if view.size_bytes > self.held.size_bytes() {
-            self.held.set_size(view.size_bytes);
+        if view.size_bytes > self.reach.held.size_bytes() {
+            self.reach.held.set_size(view.size_bytes);
             self.grown.send_replace(view.size_bytes);
         }
         None
     }
+}
 
-    /// Returns once the connection has brought an answer to what was asked now; never, if it has ended.
-    async fn connection_lives(&self) {
-        let (asked, answered) = oneshot::channel();
-        let operation = Operation::Read {
-            offset: 0,
-            length: SIGN_BYTES,
-        };
-        self.held.ask(operation, Answer::Alive(asked));
-        // Whoever holds the other half gives it up only by answering.
-        let _ = answered.await;
+/// Gives the kernel others for the connections that it loses, until its device is gone, if it has one.
+async fn keep_up(given: &mut Option<Given>, reach: &Reach) {
+    match given {
+        Some(given) => given.keep_up(reach).await,
+        None => std::future::pending().await,
     }
 }
 

@@ -3,11 +3,17 @@
 //! ```text
 //! RUN/NAME.lock        locked by the process that serves the device, whose number it holds
 //! RUN/NAME.log         what that process says, where nobody watches it
-//! RUN/NAME.PID/NAME    the file below the device
+//! RUN/NAME.PID/NAME    the file below the device, if that is a loop device
+//! RUN/NAME.reign       the reign that the device was attached in, if the kernel's driver carries its requests
 //! DEVICES/NAME         the link to the device
 //! ```
+//!
+//! A device of the kernel's driver outlives the process that serves it, so that another can go on with it.
 
-use super::device::LoopDevice;
+use super::device::Device;
+use super::kernel_device::KernelDevice;
+use super::loop_device::LoopDevice;
+use super::reign::Reign;
 use crate::config::Attach;
 use crate::failure::{Context, Failure};
 use format::types::Name;
@@ -143,33 +149,75 @@ impl Place {
     }
 
     /// The device that a process serves.
-    pub(super) fn device_of(&self, server: Pid) -> Result<Option<LoopDevice>, Failure> {
+    pub(super) fn device_of(&self, server: Pid) -> Result<Option<Device>, Failure> {
+        if let Some(device) = self.kernel_device()? {
+            return Ok(Some(Device::Kernel(device)));
+        }
         let devices = LoopDevice::all_below(&self.folder_of(server))?;
-        Ok(devices.into_iter().map(|(device, _)| device).next())
+        let device = devices.into_iter().map(|(device, _)| device).next();
+        Ok(device.map(Device::Loop))
+    }
+
+    /// The volume's device of the kernel's driver, whichever process has made it.
+    pub(super) fn kernel_device(&self) -> Result<Option<KernelDevice>, Failure> {
+        KernelDevice::find(&self.identifier())
+    }
+
+    /// What the kernel knows the volume's device by: each node of a machine has a folder of its own.
+    pub(super) fn identifier(&self) -> String {
+        let path = self.settings.run_dir.join(self.name.to_string());
+        path.display().to_string()
+    }
+
+    /// Notes how far the reign is known to have lasted.
+    pub(super) fn note(&self, reign: &Reign) -> Result<(), Failure> {
+        let path = self.reign_path();
+        let draft = path.with_extension("reign.new");
+        let doing = || format!("cannot write {}", path.display());
+        let text = serde_json::to_string(reign).context(doing)?;
+        std::fs::write(&draft, text)
+            .and_then(|()| std::fs::rename(&draft, &path))
+            .context(doing)
+    }
+
+    /// What was noted; nothing, if it cannot be told.
+    pub(super) fn noted(&self) -> Option<Reign> {
+        let text = std::fs::read_to_string(self.reign_path()).ok()?;
+        serde_json::from_str(&text).ok()
+    }
+
+    /// There is no device any more that a note could be of.
+    pub(super) fn forget(&self) {
+        // Mostly there is none.
+        let _ = std::fs::remove_file(self.reign_path());
+    }
+
+    fn reign_path(&self) -> PathBuf {
+        self.settings.run_dir.join(format!("{}.reign", self.name))
     }
 
     /// Has the link name this device.
-    pub(super) fn make_link(&self, device: &LoopDevice) -> Result<(), Failure> {
+    pub(super) fn make_link(&self, device: &Device) -> Result<(), Failure> {
         let link = self.link();
         let draft = self.settings.devices.join(format!(".{}", self.name));
         // Of an earlier process that was ended between the two.
         let _ = std::fs::remove_file(&draft);
-        std::os::unix::fs::symlink(&device.path, &draft)
+        std::os::unix::fs::symlink(device.path(), &draft)
             .and_then(|()| std::fs::rename(&draft, &link))
             .context(|| format!("cannot make {}", link.display()))
     }
 
     /// Removes the link, if it names this device.
-    pub(super) fn remove_link(&self, device: &LoopDevice) {
+    pub(super) fn remove_link(&self, device: &Device) {
         let link = self.link();
-        let ours = std::fs::read_link(&link).is_ok_and(|target| target == device.path);
+        let ours = std::fs::read_link(&link).is_ok_and(|target| target == device.path());
         if ours && let Err(error) = std::fs::remove_file(&link) {
             tracing::warn!("cannot remove {}: {error}", link.display());
         }
     }
 
-    /// Clears away what processes have left that were killed. Those that have only lost the volume, and whose device
-    /// is still open, are left alone.
+    /// Clears away what processes have left that were killed, but for a device of the kernel's driver. Those that have
+    /// only lost the volume, and whose device is still open, are left alone.
     pub(super) fn clear(&self) -> Result<(), Failure> {
         let doing = || format!("cannot list {}", self.settings.run_dir.display());
         for entry in std::fs::read_dir(&self.settings.run_dir).context(doing)? {
@@ -196,6 +244,7 @@ impl Place {
     fn clear_one(&self, folder: &Path) -> Result<(), Failure> {
         tracing::warn!("{} was left by a process that was killed", folder.display());
         for (device, _) in LoopDevice::all_below(folder)? {
+            let device = Device::Loop(device);
             device.abandon()?;
             self.remove_link(&device);
         }
@@ -221,8 +270,11 @@ pub(super) fn make_folder(path: &Path, mode: u32) -> Result<(), Failure> {
 #[cfg(test)]
 mod tests {
     use super::Place;
-    use crate::attach::device::LoopDevice;
-    use crate::config::Attach;
+    use crate::api::samples::protected;
+    use crate::attach::device::Device;
+    use crate::attach::loop_device::LoopDevice;
+    use crate::attach::reign::Reign;
+    use crate::config::{Attach, Backend};
     use format::types::Name;
     use std::path::Path;
 
@@ -230,6 +282,7 @@ mod tests {
         let settings = Attach {
             run_dir: folder.join("run"),
             devices: folder.join("dev"),
+            backend: Backend::Auto,
         };
         let place = Place::new(settings, Name::new("main").expect("a name"));
         place.prepare().expect("folders");
@@ -256,16 +309,29 @@ mod tests {
     fn a_link_is_replaced_and_removed_by_whose_it_is() {
         let folder = tempfile::tempdir().expect("a folder");
         let place = place(folder.path());
-        let [one, two] = ["/dev/loop1", "/dev/loop2"].map(|path| LoopDevice { path: path.into() });
+        let [one, two] =
+            ["/dev/loop1", "/dev/loop2"].map(|path| Device::Loop(LoopDevice { path: path.into() }));
         place.make_link(&one).expect("a link");
         place.make_link(&two).expect("another");
         place.remove_link(&one);
         assert_eq!(
             std::fs::read_link(place.link()).expect("it is there"),
-            two.path
+            two.path()
         );
         place.remove_link(&two);
         assert!(std::fs::read_link(place.link()).is_err());
+    }
+
+    #[test]
+    fn a_reign_is_noted_until_it_is_forgotten() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let place = place(folder.path());
+        assert_eq!(place.noted(), None);
+        let reign = Reign::of(&protected()).expect("alpha serves");
+        place.note(&reign).expect("it is written");
+        assert_eq!(place.noted(), Some(reign));
+        place.forget();
+        assert_eq!(place.noted(), None);
     }
 
     #[test]

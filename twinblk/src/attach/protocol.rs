@@ -25,6 +25,8 @@ pub(super) struct Broken(pub(super) &'static str);
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) struct Export {
     pub(super) size_bytes: u64,
+    /// What can be done with it.
+    pub(super) flags: u16,
 }
 
 /// A piece of the answer to [`choose`].
@@ -63,13 +65,14 @@ pub(super) fn choose(greeting: &[u8; GREETING_BYTES], export: &str) -> Result<Ve
     let header = OptionHeader {
         magic: OPTION_MAGIC.into(),
         option: option::GO.into(),
-        length: (name_bytes + 6).into(),
+        length: (name_bytes + 8).into(),
     };
     put(&mut out, &header);
     out.extend_from_slice(&name_bytes.to_be_bytes());
     out.extend_from_slice(export.as_bytes());
-    // Size and flags are told without being asked for.
-    out.extend_from_slice(&0u16.to_be_bytes());
+    // Size and flags are told without being asked for. What else is asked for is no answer, but no errors when it stops.
+    out.extend_from_slice(&1u16.to_be_bytes());
+    out.extend_from_slice(&info::SENDS_AGAIN.to_be_bytes());
     Ok(out)
 }
 
@@ -101,6 +104,7 @@ pub(super) fn chosen(kind: u32, data: &[u8]) -> Result<Chosen, Broken> {
                 }
                 Ok(Chosen::Export(Export {
                     size_bytes: export.size_bytes.get(),
+                    flags,
                 }))
             }
             Some(_) => Ok(Chosen::Other),

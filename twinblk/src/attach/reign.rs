@@ -6,9 +6,10 @@
 //! sees every configuration, or every one but those that passed while a connection lived, knows.
 
 use crate::api::VolumeView;
+use serde::{Deserialize, Serialize};
 
 /// The reign that a device was attached in.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub(super) struct Reign {
     volume_id: String,
     node: String,

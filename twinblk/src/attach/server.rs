@@ -8,31 +8,52 @@
 //!      v                                                    v
 //!     end                                                  end
 //! ```
+//!
+//! A device of the kernel's driver fails by itself, also when this process has ended: it ends as soon as it has given such
+//! a device up. If it is killed, the device goes on, and the next process with it.
 
 use super::connection::Connection;
-use super::device::LoopDevice;
-use super::front::Front;
+use super::device::Device;
+use super::file::Mounted;
+use super::given::Given;
 use super::held::Held;
-use super::keeper::{self, Keeper};
-use super::place::{Lock, Place, make_folder};
+use super::keeper::{self, End, Keeper, Look};
+use super::kernel_device::KernelDevice;
+use super::loop_device::LoopDevice;
+use super::netlink::Family;
+use super::place::{Lock, Place};
+use super::reach::Reach;
 use super::reign::Reign;
 use crate::client::Client;
 use crate::daemon::blocking;
 use crate::failure::{Context, Failure};
-use fuser::{MountOption, Session, SessionUnmounter};
 use nbd_server::listener::Address;
-use rustix::mount::UnmountFlags;
-use std::path::PathBuf;
 use std::sync::Arc;
-use std::thread::JoinHandle;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
+use tokio::task::JoinHandle;
+
+/// How many connections the kernel is given, although exports take several, and devices may have several. On a second one it would
+/// send again by itself what the first has not brought for too long, while a daemon that was stopped has yet to read
+/// that from the first: an old write could undo a newer one. With one it waits for another, and whom the daemon lets in it
+/// lets in after it has dropped who has hung up.
+const CONNECTIONS: usize = 1;
+
+/// Who is to carry the requests of a device that is made.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Carrier {
+    /// The kernel's driver, and its device of this number, if one is wanted.
+    Kernel(Family, Option<u32>),
+    /// This program, under a loop device.
+    Loop,
+}
 
 /// Serves a volume as a block device. `tell` is called as soon as there is one; it is given back at once if nobody hears.
 pub(super) async fn serve(
     place: Place,
     client: Client,
     address: Address,
+    carrier: Carrier,
     tell: impl FnOnce() -> bool,
 ) -> Result<(), Failure> {
     let doing = || "cannot listen to signals".to_owned();
@@ -44,43 +65,44 @@ pub(super) async fn serve(
     place.prepare()?;
     let lock = place.lock()?;
     place.clear()?;
-    let (connection, reign) = keeper::begin(&client, &address, place.name()).await?;
-    let held = Arc::new(Held::new(connection.export.size_bytes));
-    let mut keeping = Keeping::begin(connection, reign, &place, client, address, held.clone());
-    let file = blocking({
-        let (place, held) = (place.clone(), held.clone());
-        move || Mounted::new(&place, held)
-    })
-    .await?;
-    let device = tokio::select! {
-        device = above(&file) => device?,
-        superseded = ended(&mut keeping.task) => return Err(Failure::failed(superseded)),
+    let daemon = Daemon {
+        place: place.clone(),
+        client,
+        address,
     };
-    place.make_link(&device)?;
-    tracing::info!("{} is {}", place.link().display(), device.path.display());
+    let mut begun = match daemon.go_on().await? {
+        Some(begun) => begun,
+        None => daemon.begin(carrier).await?,
+    };
+    if let Err(failure) = place.make_link(&begun.device) {
+        begun.keeping.stop().await;
+        let device = begun.device;
+        blocking(move || device.abandon()).await?;
+        return Err(failure);
+    }
+    tracing::info!(
+        "{} is {}",
+        place.link().display(),
+        begun.device.path().display()
+    );
     let wanted = tell();
     let served = Served {
         place,
-        held,
-        device,
+        held: begun.held,
+        device: begun.device,
         lock: Some(lock),
     };
     if !wanted {
         tracing::warn!("whoever has asked for the device has gone");
-        served.release().await;
     }
-    let ended = served.go_on(&mut keeping, &mut signals).await;
+    let ended = served.serve(&mut begun.keeping, &mut signals, wanted);
+    let ended = ended.await;
     blocking(move || {
-        drop(file);
+        drop(begun.file);
         Ok(())
     })
     .await?;
     ended
-}
-
-async fn above(file: &Mounted) -> Result<LoopDevice, Failure> {
-    let path = file.path.clone();
-    blocking(move || LoopDevice::over(&path)).await
 }
 
 struct Signals {
@@ -89,42 +111,179 @@ struct Signals {
     give_up: Signal,
 }
 
+/// A device, and who carries its requests.
+struct Begun {
+    device: Device,
+    // Below a loop device.
+    file: Option<Mounted>,
+    held: Arc<Held>,
+    keeping: Keeping,
+}
+
+/// Where the volume is.
+struct Daemon {
+    place: Place,
+    client: Client,
+    address: Address,
+}
+
+impl Daemon {
+    /// Makes a device.
+    async fn begin(self, carrier: Carrier) -> Result<Begun, Failure> {
+        let opened = keeper::begin(&self.client, &self.address, self.place.name());
+        let (connection, reign) = opened.await?;
+        match carrier {
+            Carrier::Kernel(family, index) => self.kernel(family, index, connection, reign).await,
+            Carrier::Loop => self.file(connection, reign).await,
+        }
+    }
+
+    async fn kernel(
+        self,
+        family: Family,
+        index: Option<u32>,
+        connection: Connection,
+        reign: Reign,
+    ) -> Result<Begun, Failure> {
+        let export = connection.export;
+        let (held, place) = (Arc::new(Held::new(export.size_bytes)), self.place.clone());
+        place.note(&reign)?;
+        let (mut keeper, grown) = self.keeper(held.clone(), reign, true);
+        let sockets = keeper.open_for_kernel(CONNECTIONS).await?;
+        let (device, sockets) = blocking(move || {
+            let identifier = place.identifier();
+            let device = KernelDevice::connect(family, index, &export, &sockets, &identifier)?;
+            Ok((device, sockets))
+        })
+        .await?;
+        let given = Given::first(device.clone(), sockets)?;
+        Ok(Begun {
+            device: Device::Kernel(device),
+            file: None,
+            held,
+            keeping: Keeping::begin(keeper, Some(connection), Some(given), grown),
+        })
+    }
+
+    async fn file(self, connection: Connection, reign: Reign) -> Result<Begun, Failure> {
+        let held = Arc::new(Held::new(connection.export.size_bytes));
+        let place = self.place.clone();
+        let (keeper, grown) = self.keeper(held.clone(), reign, false);
+        let mut keeping = Keeping::begin(keeper, Some(connection), None, grown);
+        let file = blocking({
+            let held = held.clone();
+            move || Mounted::new(&place, held)
+        })
+        .await?;
+        let path = file.path.clone();
+        let device = tokio::select! {
+            device = blocking(move || LoopDevice::over(&path)) => device?,
+            end = ended(&mut keeping.task) => return Err(Failure::failed(why(end))),
+        };
+        Ok(Begun {
+            device: Device::Loop(device),
+            file: Some(file),
+            held,
+            keeping,
+        })
+    }
+
+    /// Goes on with a device of the kernel's driver that a process has left that was killed, if nobody else can have
+    /// served the volume since it was made. Otherwise that is given up.
+    async fn go_on(&self) -> Result<Option<Begun>, Failure> {
+        let place = self.place.clone();
+        let Some(device) = blocking(move || place.kernel_device()).await? else {
+            self.place.forget();
+            return Ok(None);
+        };
+        tracing::warn!(
+            "{} was left by a process that was killed",
+            device.path.display()
+        );
+        let held = Arc::new(Held::new(device.size_bytes()));
+        let superseded = match self.place.noted() {
+            Some(reign) => {
+                let (mut keeper, grown) = self.keeper(held.clone(), reign, true);
+                match keeper.look().await {
+                    Look::Superseded(reason) => reason,
+                    Look::Serving | Look::Held(_) => {
+                        let given = Given::unknown(device.clone())?;
+                        return Ok(Some(Begun {
+                            device: Device::Kernel(device),
+                            file: None,
+                            held,
+                            keeping: Keeping::begin(keeper, None, Some(given), grown),
+                        }));
+                    }
+                }
+            }
+            None => "it is not known who has served the volume since".to_owned(),
+        };
+        tracing::warn!("{} fails from here on: {superseded}", device.path.display());
+        let device = Device::Kernel(device);
+        self.place.remove_link(&device);
+        self.place.forget();
+        blocking(move || device.abandon()).await?;
+        Ok(None)
+    }
+
+    /// Who keeps the volume within reach, and tells when it grows. A device that may outlive this process is `noted`.
+    fn keeper(&self, held: Arc<Held>, reign: Reign, noted: bool) -> (Keeper, watch::Receiver<u64>) {
+        let (grown, growth) = watch::channel(held.size_bytes());
+        let keeper = Keeper {
+            reach: Reach {
+                name: self.place.name().clone(),
+                address: self.address.clone(),
+                held,
+            },
+            client: self.client.clone(),
+            reign,
+            grown,
+            notes: noted.then(|| self.place.clone()),
+        };
+        (keeper, growth)
+    }
+}
+
 /// The task that carries requests.
 struct Keeping {
-    task: tokio::task::JoinHandle<String>,
+    task: JoinHandle<End>,
     grown: watch::Receiver<u64>,
 }
 
 impl Keeping {
     fn begin(
-        connection: Connection,
-        reign: Reign,
-        place: &Place,
-        client: Client,
-        address: Address,
-        held: Arc<Held>,
+        keeper: Keeper,
+        connection: Option<Connection>,
+        given: Option<Given>,
+        grown: watch::Receiver<u64>,
     ) -> Keeping {
-        let (grown, growth) = watch::channel(held.size_bytes());
-        let keeper = Keeper {
-            name: place.name().clone(),
-            client,
-            address,
-            held,
-            reign,
-            grown,
-        };
         Keeping {
-            task: tokio::spawn(keeper.keep(connection)),
-            grown: growth,
+            task: tokio::spawn(keeper.keep(connection, given)),
+            grown,
         }
+    }
+
+    /// Ends it, and with it the connections.
+    async fn stop(&mut self) {
+        self.task.abort();
+        // Whatever it was at: it has been told to end.
+        let _ = (&mut self.task).await;
     }
 }
 
-/// Why it has ended.
-async fn ended(task: &mut tokio::task::JoinHandle<String>) -> String {
+/// How it has ended.
+async fn ended(task: &mut JoinHandle<End>) -> End {
     match task.await {
-        Ok(reason) => reason,
-        Err(error) => error.to_string(),
+        Ok(end) => end,
+        Err(error) => End::Superseded(error.to_string()),
+    }
+}
+
+fn why(end: End) -> String {
+    match end {
+        End::Superseded(reason) => reason,
+        End::Gone => "somebody has ended its device".to_owned(),
     }
 }
 
@@ -140,20 +299,48 @@ async fn grows(grown: &mut watch::Receiver<u64>) {
 struct Served {
     place: Place,
     held: Arc<Held>,
-    device: LoopDevice,
+    device: Device,
     lock: Option<Lock>,
 }
 
 impl Served {
-    async fn go_on(mut self, keeping: &mut Keeping, signals: &mut Signals) -> Result<(), Failure> {
+    /// Serves the device until it is given back, which it is at once if it is not `wanted`.
+    async fn serve(
+        mut self,
+        keeping: &mut Keeping,
+        signals: &mut Signals,
+        wanted: bool,
+    ) -> Result<(), Failure> {
+        let mut failing = None;
+        if !wanted {
+            self.release(&mut failing).await;
+        }
+        let result = match failing {
+            Some(result) => result,
+            None => self.go_on(keeping, signals).await,
+        };
+        self.place.remove_link(&self.device);
+        if self.lock.is_some() {
+            // Otherwise it may be another's by now.
+            self.place.forget();
+        }
+        tracing::info!("{} is given back", self.device.path().display());
+        result
+    }
+
+    async fn go_on(&mut self, keeping: &mut Keeping, signals: &mut Signals) -> Result<(), Failure> {
+        let kernel = matches!(self.device, Device::Kernel(_));
         let mut failing = None;
         loop {
             let held = self.held.clone();
             tokio::select! {
-                () = held.unused() => break,
-                reason = ended(&mut keeping.task), if failing.is_none() => {
-                    let reason = format!("volume {}: {reason}", self.place.name());
-                    tracing::warn!("{reason}; {} fails from here on", self.device.path.display());
+                () = held.unused(), if !kernel => return failing.unwrap_or(Ok(())),
+                end = ended(&mut keeping.task), if failing.is_none() => {
+                    if end == End::Gone {
+                        return Ok(());
+                    }
+                    let reason = format!("volume {}: {}", self.place.name(), why(end));
+                    tracing::warn!("{reason}; {} fails from here on", self.device.path().display());
                     failing = Some(Err(Failure::failed(reason)));
                     self.give_up().await;
                 }
@@ -161,16 +348,16 @@ impl Served {
                 _ = signals.give_up.recv(), if failing.is_none() => {
                     tracing::warn!("told to give {} up", self.place.link().display());
                     failing = Some(Ok(()));
-                    keeping.task.abort();
+                    keeping.stop().await;
                     self.give_up().await;
                 }
-                _ = signals.terminate.recv() => self.release().await,
-                _ = signals.interrupt.recv() => self.release().await,
+                _ = signals.terminate.recv() => self.release(&mut failing).await,
+                _ = signals.interrupt.recv() => self.release(&mut failing).await,
+            }
+            if kernel && let Some(result) = failing.take() {
+                return result;
             }
         }
-        self.place.remove_link(&self.device);
-        tracing::info!("{} is given back", self.device.path.display());
-        failing.unwrap_or(Ok(()))
     }
 
     /// Nobody is kept waiting any longer, and another device may take this one's place.
@@ -181,13 +368,17 @@ impl Served {
         if let Err(failure) = blocking(move || device.abandon()).await {
             tracing::warn!("{failure}");
         }
+        self.place.forget();
         self.lock = None;
     }
 
-    async fn release(&self) {
+    /// Gives the device back, if nobody uses it. A loop device's end is told by its file's.
+    async fn release(&self, failing: &mut Option<Result<(), Failure>>) {
         let (device, folder) = (self.device.clone(), self.place.own_folder());
-        if let Err(failure) = blocking(move || device.release(&folder)).await {
-            tracing::warn!("it goes on: {failure}");
+        match blocking(move || device.release(&folder)).await {
+            Ok(()) if matches!(self.device, Device::Kernel(_)) => *failing = Some(Ok(())),
+            Ok(()) => {}
+            Err(failure) => tracing::warn!("it goes on: {failure}"),
         }
     }
 
@@ -195,76 +386,14 @@ impl Served {
     async fn grow(&self) {
         let (device, file) = (self.device.clone(), self.place.own_folder());
         let name = self.place.name().to_string();
+        let size_bytes = self.held.size_bytes();
         let resized = blocking(move || {
             let _ = std::fs::metadata(file.join(name));
-            device.resize()
+            device.resize(size_bytes)
         });
         match resized.await {
-            Ok(()) => tracing::info!(
-                "{} has {} bytes",
-                self.place.link().display(),
-                self.held.size_bytes()
-            ),
+            Ok(()) => tracing::info!("{} has {} bytes", self.place.link().display(), size_bytes),
             Err(failure) => tracing::warn!("{failure}"),
-        }
-    }
-}
-
-/// The file below the device. Dropping it unmounts it.
-struct Mounted {
-    path: PathBuf,
-    folder: PathBuf,
-    unmounter: SessionUnmounter,
-    thread: Option<JoinHandle<()>>,
-}
-
-impl Mounted {
-    fn new(place: &Place, held: Arc<Held>) -> Result<Mounted, Failure> {
-        let (name, folder) = (place.name().to_string(), place.own_folder());
-        make_folder(&folder, 0o700)?;
-        let mut options = fuser::Config::default();
-        options.mount_options = vec![
-            MountOption::FSName(format!("twinblk-{name}")),
-            MountOption::Subtype("twinblk".to_owned()),
-            MountOption::NoDev,
-            MountOption::NoSuid,
-            MountOption::NoExec,
-        ];
-        let session = Session::new(Front::new(&name, held), &folder, &options);
-        let mut session = session.map_err(|error| {
-            let _ = std::fs::remove_dir(&folder);
-            Failure::failed(format!("cannot mount {}: {error}", folder.display()))
-        })?;
-        let unmounter = session.unmount_callable();
-        let serving = std::thread::Builder::new().name("fuse".to_owned());
-        let thread = serving.spawn(move || {
-            if let Err(error) = session.run() {
-                tracing::warn!("the kernel's requests cannot be read: {error}");
-            }
-        });
-        let mut mounted = Mounted {
-            path: folder.join(&name),
-            folder,
-            unmounter,
-            thread: None,
-        };
-        mounted.thread = Some(thread.context(|| "cannot start a thread".to_owned())?);
-        Ok(mounted)
-    }
-}
-
-impl Drop for Mounted {
-    fn drop(&mut self) {
-        if self.unmounter.unmount().is_err() {
-            // Somebody looks into the folder just now.
-            let _ = rustix::mount::unmount(&self.folder, UnmountFlags::DETACH);
-        }
-        if let Some(thread) = self.thread.take() {
-            // It has said what was wrong, if anything was.
-            let _ = thread.join();
-        }
-        if let Err(error) = std::fs::remove_dir(&self.folder) {
-            tracing::warn!("cannot remove {}: {error}", self.folder.display());
         }
     }
 }

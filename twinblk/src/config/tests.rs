@@ -1,4 +1,4 @@
-use super::{ArbiterSettings, Config, Mode};
+use super::{ArbiterSettings, Backend, Config, Mode};
 use nbd_server::listener::Address;
 use std::path::Path;
 use std::time::Duration;
@@ -40,6 +40,9 @@ listen = "127.0.0.1:7780"
 [hooks]
 directory = "/srv/hooks"
 time_limit_s = 5
+
+[attach]
+backend = "nbd"
 "#;
 
 #[test]
@@ -64,6 +67,12 @@ fn a_good_file_is_read_with_defaults() {
     assert_eq!(config.hooks.directory, Path::new("/srv/hooks"));
     assert_eq!(config.hooks.time_limit, Duration::from_secs(5));
     assert_eq!(config.hooks.hold, Duration::from_secs(10));
+    assert_eq!(config.attach.backend, Backend::Nbd);
+    assert_eq!(config.attach.devices, Path::new("/dev/twinblk"));
+    let unwritten = parse("[node]\nname = \"a\"\n").expect("it is good");
+    assert_eq!(unwritten.attach.backend, Backend::Auto);
+    let wrong = complaint("[node]\nname = \"a\"\n[attach]\nbackend = \"fuse\"\n");
+    assert!(wrong.contains("t.toml:4"), "{wrong}");
 }
 
 #[test]

@@ -89,7 +89,7 @@ impl Machine for Linux {
     }
 
     fn attach(&self, name: &Name) -> Result<(), Failure> {
-        self.0.begin(name)
+        self.0.begin(name, None)
     }
 
     fn detach(&self, name: &Name) -> Result<(), Failure> {

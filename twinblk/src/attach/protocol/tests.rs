@@ -16,7 +16,7 @@ fn request(operation: &Operation) -> Vec<u8> {
 #[test]
 fn an_export_is_chosen_by_its_name() {
     let mut wanted = vec![0, 0, 0, 3];
-    wanted.extend(b"IHAVEOPT\0\0\0\x07\0\0\0\x0a\0\0\0\x04main\0\0");
+    wanted.extend(b"IHAVEOPT\0\0\0\x07\0\0\0\x0c\0\0\0\x04main\0\x01\xf4\x62");
     assert_eq!(choose(GREETING, "main"), Ok(wanted));
     for wrong in [
         b"NBDMAGICIHAVEOPT\x00\x01",
@@ -57,11 +57,10 @@ fn a_description_tells_the_size_and_what_can_be_done() {
     // Flags, flush, FUA, trim and write-zeroes.
     let export = Export {
         size_bytes: 64 << 20,
+        flags: 0b1_0110_1101,
     };
-    assert_eq!(
-        chosen(3, &description(0b110_1101)),
-        Ok(Chosen::Export(export))
-    );
+    let described = chosen(3, &description(export.flags));
+    assert_eq!(described, Ok(Chosen::Export(export)));
     for lacking in [0b110_1001, 0b100_1101, 0b010_1101, 0b110_1111] {
         assert!(chosen(3, &description(lacking)).is_err(), "{lacking:b}");
     }

@@ -1,0 +1,45 @@
+//! Where a volume is, and how it is got at.
+
+use super::connection::{Connection, Error};
+use super::held::{Answer, Held};
+use super::outstanding::Operation;
+use format::types::Name;
+use nbd_server::listener::Address;
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+use tokio::sync::oneshot;
+
+/// A volume of the daemon's.
+#[derive(Clone, Debug)]
+pub(super) struct Reach {
+    /// Its name, and the export's.
+    pub(super) name: Name,
+    /// The daemon's.
+    pub(super) address: Address,
+    /// What this process's own connection carries.
+    pub(super) held: Arc<Held>,
+}
+
+impl Reach {
+    /// Opens it for this process.
+    pub(super) async fn open(&self) -> Result<Connection, Error> {
+        Connection::open(&self.address, &self.name.to_string()).await
+    }
+
+    /// Opens it so many times for somebody else.
+    pub(super) async fn sockets(&self, number: usize) -> Result<Vec<OwnedFd>, Error> {
+        let mut sockets = Vec::with_capacity(number);
+        for _ in 0..number {
+            sockets.push(self.open().await?.into_socket()?);
+        }
+        Ok(sockets)
+    }
+
+    /// Returns once the connection has brought an answer to what was asked now; never, if it has ended.
+    pub(super) async fn answers(&self, operation: Operation) {
+        let (asked, answered) = oneshot::channel();
+        self.held.ask(operation, Answer::Alive(asked));
+        // Whoever holds the other half gives it up only by answering.
+        let _ = answered.await;
+    }
+}

@@ -118,6 +118,7 @@ impl Clients {
         received: Vec<u8>,
         session: Box<dyn Session>,
     ) {
+        self.drop_ended(shell);
         self.numbers = self.numbers.wrapping_add(1);
         let number = self.numbers;
         let connection = Connection::new(number, socket, received, session);
@@ -125,6 +126,16 @@ impl Clients {
         self.apply(shell, number, |connection, shell, hand| {
             connection.advance(shell, hand)
         });
+    }
+
+    /// Ends the connections whose clients have hung up, with what has not been read of them. Whoever comes now may be one of
+    /// them, and send again what had no answer: if that was begun only later, it would undo what is newer.
+    fn drop_ended(&mut self, shell: &mut Shell) {
+        let ended = self.connections.iter();
+        let ended = ended.filter(|(_, connection)| connection.has_ended());
+        for number in ended.map(|(number, _)| *number).collect::<Vec<_>>() {
+            self.apply(shell, number, |_, _, _| State::Over);
+        }
     }
 
     /// An operation on a client's socket has ended. Of a client that has gone nothing is left to be

@@ -9,6 +9,7 @@ use crate::socket::{Filling, Inbox, Outbox};
 use format::types::Span;
 use replica::event::{self, Event, Kind, RequestError};
 use ring::{Done, File, OwnedSlot};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use std::collections::VecDeque;
 
 /// A client that is connected.
@@ -438,6 +439,13 @@ impl Connection {
         if self.outbox.send(shell, &self.socket, token) {
             self.reads_leaving = std::mem::take(&mut self.reads_gathered);
         }
+    }
+
+    /// Whether the client has hung up, although there may be something left to be read.
+    pub(super) fn has_ended(&self) -> bool {
+        let mut polled = [PollFd::new(&self.socket, PollFlags::RDHUP)];
+        let at_once = Timespec::default();
+        matches!(poll(&mut polled, Some(&at_once)), Ok(ready) if ready > 0)
     }
 
     /// New requests are refused from now on.

@@ -333,6 +333,37 @@ fn a_client_that_has_gone_is_told_of_and_forgotten() {
 }
 
 #[test]
+fn what_was_not_read_of_a_client_is_not_begun_once_it_is_back() {
+    let mut bench = Bench::new();
+    let mut gone = bench.attach();
+    let mut other = bench.attach();
+    let span = Span::new(0, 512);
+    gone.send(b'W', false, span, &[1; 512]);
+    other.send(b'W', false, span, &[2; 512]);
+    drop(gone);
+    let mut back = bench.attach();
+    back.send(b'W', false, span, &[3; 512]);
+    // That the first is gone is told before anything is asked.
+    let told = bench.shell.events.pop_front();
+    assert!(matches!(told, Some(Event::ClientGone { .. })), "{told:?}");
+    for request in bench.requests(2) {
+        bench.answer(request, Ok(()));
+    }
+    for client in [other, back] {
+        let receiver = std::thread::spawn(move || {
+            let mut client = client;
+            (client.receive(), client)
+        });
+        let (outcome, client) = bench.join(receiver);
+        assert!(!outcome.expect("it is answered").failed);
+        assert!(bench.shell.events.is_empty(), "nobody else asks");
+        drop(client);
+        bench.turn();
+        bench.shell.events.clear();
+    }
+}
+
+#[test]
 fn dropped_clients_hear_nothing_more() {
     let mut bench = Bench::new();
     let mut client = bench.attach();

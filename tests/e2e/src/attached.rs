@@ -8,8 +8,32 @@ use rustix::process::{Pid, Signal, kill_process};
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus};
 
+/// Set where these tests are run in a guest, for its kernel's nbd driver.
+pub const IN_GUEST: &str = "TWINBLK_GUEST";
+
+/// Who carries the devices' requests, as the configuration names it.
+pub fn backend() -> &'static str {
+    if std::env::var_os(IN_GUEST).is_some() {
+        "nbd"
+    } else {
+        "loop"
+    }
+}
+
+/// How many bytes to write where another machine can take this many: everything is slow in a guest.
+pub fn amount(bytes: usize) -> usize {
+    if backend() == "nbd" { bytes / 8 } else { bytes }
+}
+
 /// Whether this machine can do it, and this user may.
+///
+/// # Panics
+/// In a guest that cannot.
 pub fn possible() -> bool {
+    if backend() == "nbd" {
+        assert!(Path::new("/sys/module/nbd").exists(), "it is a guest's");
+        return true;
+    }
     let root = rustix::process::geteuid().is_root();
     root && Path::new("/dev/fuse").exists() && Path::new("/dev/loop-control").exists()
 }
@@ -21,7 +45,7 @@ pub struct Attached {
     volume: String,
     // Gone when the volume's own process has been killed or has ended.
     process: Option<Running>,
-    loop_device: PathBuf,
+    device: PathBuf,
 }
 
 impl Attached {
@@ -29,7 +53,8 @@ impl Attached {
     pub fn prepare(node: &Node) {
         let shown = node.folder().display();
         node.configure(&format!(
-            "[attach]\ndevices = \"{shown}/devices\"\nrun_dir = \"{shown}/attached\"\n"
+            "[attach]\ndevices = \"{shown}/devices\"\nrun_dir = \"{shown}/attached\"\nbackend = \"{}\"\n",
+            backend()
         ));
     }
 
@@ -38,13 +63,22 @@ impl Attached {
     /// # Panics
     /// If there is no device in time.
     pub fn new(node: &Node, volume: &str) -> Attached {
+        Attached::with(node, volume, &[])
+    }
+
+    /// As [`Self::new`], with these words behind the command.
+    ///
+    /// # Panics
+    /// If there is no device in time.
+    pub fn with(node: &Node, volume: &str, words: &[&str]) -> Attached {
         let folder = node.folder().to_owned();
         let log = folder.join(format!("{volume}.attach.log"));
         let mut command = command(&folder, &["attach", volume, "--foreground"]);
+        command.args(words);
         command.env("RUST_LOG", "info,fuser=error");
         let mut process = Running::start(command, &log).expect("it starts");
         let link = folder.join("devices").join(volume);
-        let loop_device = wait_for("the device", PATIENCE, || {
+        let device = wait_for("the device", PATIENCE, || {
             if let Some(status) = process.ended() {
                 let log = std::fs::read_to_string(&log).unwrap_or_default();
                 panic!("{volume} is not attached ({status}): {log}");
@@ -55,7 +89,7 @@ impl Attached {
             folder,
             volume: volume.to_owned(),
             process: Some(process),
-            loop_device,
+            device,
         }
     }
 
@@ -66,21 +100,21 @@ impl Attached {
     pub fn found(node: &Node, volume: &str) -> Attached {
         let folder = node.folder().to_owned();
         let link = folder.join("devices").join(volume);
-        let loop_device = std::fs::canonicalize(link).expect("the device is there");
+        let device = std::fs::canonicalize(link).expect("the device is there");
         Attached {
             folder,
             volume: volume.to_owned(),
             process: None,
-            loop_device,
+            device,
         }
     }
 
-    /// `/dev/loopN`.
+    /// `/dev/nbdN` or `/dev/loopN`.
     ///
     /// # Panics
     /// If its name is no text.
     pub fn device(&self) -> &str {
-        self.loop_device.to_str().expect("its name is UTF-8")
+        self.device.to_str().expect("its name is UTF-8")
     }
 
     /// What `/dev/twinblk/NAME` would be.

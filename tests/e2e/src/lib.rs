@@ -18,6 +18,7 @@ pub mod cluster;
 pub mod docker;
 pub mod engine;
 pub mod foreign;
+pub mod guest;
 pub mod hosts;
 pub mod http;
 pub mod journal;

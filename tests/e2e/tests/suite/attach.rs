@@ -1,7 +1,8 @@
-//! Volumes as block devices, through FUSE and a loop device. Both need root: elsewhere these tests do nothing.
+//! Volumes as block devices, through FUSE and a loop device. Both need root: elsewhere these tests do nothing. Some of them are
+//! run once more in a guest, where the kernel's nbd driver carries the requests (`guests.rs`).
 
 use e2e::arbiter::{Arbiter, Kind};
-use e2e::attached::{Attached, command, possible};
+use e2e::attached::{Attached, amount, backend, command, possible};
 use e2e::cluster::Cluster;
 use e2e::foreign::tool;
 use e2e::program::{self, Running};
@@ -19,7 +20,7 @@ use std::time::{Duration, Instant};
 const SUPERSEDED_MAX: Duration = Duration::from_secs(30);
 
 /// Two nodes with a volume that the first serves.
-fn pair(volume: &str, size: &str) -> Option<Cluster> {
+pub(crate) fn pair(volume: &str, size: &str) -> Option<Cluster> {
     if !possible() {
         return None;
     }
@@ -31,7 +32,7 @@ fn pair(volume: &str, size: &str) -> Option<Cluster> {
 }
 
 /// fio in a folder, which verifies at the end all that it has written. Its pace is fixed, so that it lasts.
-fn fio(folder: &Path, log: &Path, seconds: usize) -> Running {
+pub(crate) fn fio(folder: &Path, log: &Path, seconds: usize) -> Running {
     let mut command = Command::new("fio");
     command
         .args([
@@ -39,22 +40,18 @@ fn fio(folder: &Path, log: &Path, seconds: usize) -> Running {
             "--rw=randwrite",
             "--bssplit=4k/60:16k/30:128k/10",
         ])
-        .args([
-            "--size=32m",
-            "--ioengine=libaio",
-            "--iodepth=16",
-            "--fsync=64",
-        ])
+        .args(["--ioengine=libaio", "--iodepth=16", "--fsync=64"])
+        .arg(format!("--size={}", amount(32 << 20)))
         .args(["--verify=crc32c", "--verify_fatal=1", "--do_verify=1"])
         .arg("--verify_state_save=0")
-        // Each round writes all 32 MiB, in two seconds.
+        // Each round writes all, in two seconds.
         .arg(format!("--loops={}", seconds.div_ceil(2)))
-        .arg("--rate=16m")
+        .arg(format!("--rate={}", amount(16 << 20)))
         .arg(format!("--directory={}", folder.display()));
     Running::start(command, log).expect("fio is installed")
 }
 
-fn assert_fio(fio: Running, log: &Path) {
+pub(crate) fn assert_fio(fio: Running, log: &Path) {
     let ended = fio.wait(2 * PATIENCE);
     let told = std::fs::read_to_string(log).unwrap_or_default();
     let ended = ended.unwrap_or_else(|| panic!("fio does not end: {told}"));
@@ -64,7 +61,7 @@ fn assert_fio(fio: Running, log: &Path) {
     );
 }
 
-fn assert_equal(cluster: &Cluster, volume: &str) {
+pub(crate) fn assert_equal(cluster: &Cluster, volume: &str) {
     cluster.nodes[0].wait_state(volume, "Protected");
     let [one, other] = [0, 1].map(|node| cluster.nodes[node].data(volume));
     assert_eq!(differing_blocks(&one, &other).expect("both are read"), 0);
@@ -134,7 +131,7 @@ fn allocated(path: &Path) -> u64 {
 
 #[test]
 fn discards_free_blocks_on_both_nodes() {
-    const FILE_BYTES: usize = 64 << 20;
+    let file_bytes = amount(64 << 20);
     let Some(cluster) = pair("trim", "128M") else {
         return;
     };
@@ -144,11 +141,11 @@ fn discards_free_blocks_on_both_nodes() {
     let before = files.each_ref().map(|file| allocated(file));
     let path = folder.join("large");
     let mut file = File::create(&path).expect("a file");
-    file.write_all(&vec![7; FILE_BYTES]).expect("it is written");
+    file.write_all(&vec![7; file_bytes]).expect("it is written");
     file.sync_all().expect("it is durable");
     drop(file);
     for (file, before) in files.iter().zip(before) {
-        assert!(allocated(file) >= before + FILE_BYTES as u64);
+        assert!(allocated(file) >= before + file_bytes as u64);
     }
     std::fs::remove_file(&path).expect("it is removed");
     tool("sync", &["--file-system", folder.to_str().expect("text")]).success();
@@ -226,6 +223,23 @@ fn assert_superseded(attached: &mut Attached, begun: Instant) {
     );
 }
 
+/// Waits until nobody waits for a device that will not come back. A whole machine is looked at, if it is the test's own.
+fn assert_nobody_waits(begun: Instant) {
+    if backend() != "nbd" {
+        return;
+    }
+    let left = SUPERSEDED_MAX.saturating_sub(begun.elapsed());
+    wait_for("nobody to wait", left, || {
+        let processes = std::fs::read_dir("/proc").expect("it is there");
+        let mut states = processes.flatten().filter_map(|entry| {
+            let status = std::fs::read_to_string(entry.path().join("status")).ok()?;
+            let state = status.lines().find(|line| line.starts_with("State:"))?;
+            Some(state.contains("D (disk sleep)"))
+        });
+        (!states.any(|waits| waits)).then_some(())
+    });
+}
+
 #[test]
 fn a_volume_that_was_moved_takes_nothing_more_from_the_old_mount() {
     let Some(cluster) = pair("moved", "64M") else {
@@ -254,6 +268,7 @@ fn a_volume_that_was_moved_takes_nothing_more_from_the_old_mount() {
     File::open(&device)
         .and_then(|mut file| std::io::Read::read(&mut file, &mut [0; 4096]))
         .expect_err("the device reads no more");
+    assert_nobody_waits(begun);
     drop(open);
     assert_superseded(&mut attached, begun);
     assert_eq!([0, 1].map(|node| digest(&cluster, node, "moved")), before);
@@ -299,6 +314,7 @@ fn who_was_away_when_another_took_over_fails_what_was_held() {
     cluster.alpha().start();
     let ended = writer.wait(SUPERSEDED_MAX).expect("it is not kept waiting");
     assert!(!ended.success());
+    assert_nobody_waits(begun);
     assert_superseded(&mut attached, begun);
     cluster.nodes[1].wait_state("held", "Protected");
     assert_eq!(
@@ -355,7 +371,7 @@ fn a_device_keeps_its_volume_over_a_restart() {
 
 #[test]
 fn attach_and_detach_say_what_is_wrong() {
-    let Some(mut cluster) = pair("plain", "64M") else {
+    let Some(cluster) = pair("plain", "64M") else {
         return;
     };
     let folder = cluster.nodes[0].folder().to_owned();
@@ -395,12 +411,19 @@ fn attach_and_detach_say_what_is_wrong() {
     assert_eq!(told.code, Some(0), "{told:?}");
     assert!(!attached.link().exists());
     drop(attached);
+}
 
-    // What a process has left that was killed is cleared away by the next.
-    let told = run(&["attach", "plain"]);
+#[test]
+fn what_a_process_has_left_that_was_killed_is_cleared_away() {
+    let Some(mut cluster) = pair("left", "64M") else {
+        return;
+    };
+    let folder = cluster.nodes[0].folder().to_owned();
+    let run = |words: &[&str]| program::run(command(&folder, words), PATIENCE);
+    let told = run(&["attach", "left"]);
     assert_eq!(told.code, Some(0), "{told:?}");
-    let mut killed = Attached::found(&cluster.nodes[0], "plain");
-    let place = killed.mount();
+    let mut killed = Attached::found(&cluster.nodes[0], "left");
+    let place = killed.mkfs();
     killed.kill();
     wait_for("the end of the mount", PATIENCE, || {
         std::fs::write(place.join("more"), [0; 4096])
@@ -410,10 +433,10 @@ fn attach_and_detach_say_what_is_wrong() {
             })
             .err()
     });
-    let told = run(&["attach", "plain"]);
+    let told = run(&["attach", "left"]);
     assert_eq!(told.code, Some(0), "{told:?}");
     assert!(!place.join("lost+found").exists(), "the dead mount is gone");
-    let attached = Attached::found(&cluster.nodes[0], "plain");
+    let attached = Attached::found(&cluster.nodes[0], "left");
     attached.mount();
     // With the daemon away it can still be given up.
     cluster.alpha().kill();

@@ -3,6 +3,7 @@
 
 mod arbiter;
 mod attach;
+mod attach_kernel;
 mod client;
 mod crash;
 mod daemon;
@@ -16,6 +17,7 @@ mod failover;
 mod flapping;
 mod foreign;
 mod full_disk;
+mod guests;
 mod hook_examples;
 mod hooks;
 mod hosts;

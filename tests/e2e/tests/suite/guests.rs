@@ -1,0 +1,101 @@
+//! Tests of block devices once more, in a guest whose kernel has an nbd driver: there they are that driver's.
+
+use e2e::attached::IN_GUEST;
+use e2e::guest::Guest;
+use e2e::program;
+use std::path::Path;
+use std::time::Duration;
+
+/// What the tests need besides themselves and the program under test.
+const PROGRAMS: &[&str] = &[
+    "blockdev",
+    "dd",
+    "e2fsck",
+    "fio",
+    "fstrim",
+    "losetup",
+    "mkfs.ext4",
+    "mount",
+    "resize2fs",
+    "setpriv",
+    "sha256sum",
+    "sync",
+    "umount",
+];
+/// Emulated, everything takes several times as long.
+const TIME_MAX: Duration = Duration::from_secs(540);
+/// The same in the long run.
+const LONG_TIME_MAX: Duration = Duration::from_secs(3_000);
+
+/// Runs tests of this program, one after the other, in a guest.
+fn run_in_guest(tests: &[&str]) {
+    // Within one there is no other.
+    if std::env::var_os(IN_GUEST).is_some() {
+        return;
+    }
+    let Some(mut guest) = Guest::new() else {
+        return;
+    };
+    for name in PROGRAMS {
+        guest.program(name);
+    }
+    guest.program_at(program::twinblk(), Path::new("/usr/bin/twinblk"));
+    let own = std::env::current_exe().expect("it runs");
+    guest.program_at(&own, Path::new("/usr/bin/suite"));
+    let mut environment = format!("TWINBLK_BIN=/usr/bin/twinblk {IN_GUEST}=1");
+    let mut limit = TIME_MAX;
+    if is_long() {
+        guest.program("fsx");
+        environment += " TWINBLK_LONG=1";
+        limit = LONG_TIME_MAX;
+    }
+    let names = tests.join(" ");
+    let command = format!("{environment} suite --exact --test-threads=1 --show-output {names}\n");
+    let output = guest.run(&command, limit);
+    println!("{}", output.stdout);
+    assert_eq!(output.code, Some(0));
+    let all = format!("{} passed; 0 failed", tests.len());
+    assert!(output.stdout.contains(&all), "not all were run");
+}
+
+fn is_long() -> bool {
+    std::env::var_os("TWINBLK_LONG").is_some()
+}
+
+#[test]
+fn the_kernel_s_driver_holds_requests_while_the_daemon_is_away() {
+    run_in_guest(&[
+        "attach::a_restart_of_the_daemon_is_a_pause",
+        "attach_kernel::a_daemon_that_is_silent_for_long_is_a_pause",
+        "attach_kernel::a_device_outlives_the_process_that_serves_it",
+    ]);
+}
+
+#[test]
+fn the_kernel_s_driver_gives_up_what_another_has_served() {
+    run_in_guest(&[
+        "attach::a_volume_that_was_moved_takes_nothing_more_from_the_old_mount",
+        "attach::who_was_away_when_another_took_over_fails_what_was_held",
+    ]);
+}
+
+#[test]
+fn the_kernel_s_driver_does_what_a_disk_does() {
+    run_in_guest(&[
+        "attach::attach_and_detach_say_what_is_wrong",
+        "attach::discards_free_blocks_on_both_nodes",
+        "attach_kernel::a_device_is_the_kernel_s_own",
+        "attach_kernel::an_ext4_grows_online",
+    ]);
+}
+
+#[test]
+fn the_kernel_s_driver_bears_a_long_run() {
+    if is_long() {
+        run_in_guest(&[
+            "attach::a_device_keeps_its_volume_over_a_restart",
+            "attach::members_come_and_go_below_a_mount",
+            "attach_kernel::a_file_is_exercised",
+        ]);
+    }
+}

@@ -19,7 +19,8 @@ pub fn busybox_tree(folder: &Path) -> PathBuf {
     std::fs::create_dir_all(&data).expect("a folder");
     std::fs::copy("/bin/busybox", bin.join("busybox")).expect("busybox-static is installed");
     for name in [
-        "sh", "cat", "echo", "sleep", "ls", "sync", "tail", "stat", "wc",
+        "sh", "cat", "echo", "sleep", "ls", "sync", "tail", "stat", "wc", "cp", "chown", "chmod",
+        "ln", "readlink",
     ] {
         std::os::unix::fs::symlink("busybox", bin.join(name)).expect("a link");
     }

@@ -1,7 +1,9 @@
 //! Real Docker Engines, each on a machine of its own that can die. They need root and Debian's docker.io.
 
+use e2e::engine::IMAGE;
 use e2e::machines::Machines;
 use e2e::{PATIENCE, rounds, wait_for};
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 /// The container that was running on alpha runs on beta, and is not started on alpha as well.
@@ -160,4 +162,40 @@ fn containers_do_not_notice_what_is_restarted_below_them() {
     // A program that is told so holds it a moment longer: nothing stays after it.
     std::thread::sleep(Duration::from_millis(100));
     assert_eq!(machines.engines[0].plugin.traces("app"), [""; 0]);
+}
+
+/// The commands of the page on migrating, with these words in the place of its names.
+fn migrating() -> Vec<Vec<String>> {
+    let page = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/MIGRATING.md");
+    let page = std::fs::read_to_string(page).expect("the page is read");
+    let commands = page.lines().filter_map(|line| line.strip_prefix("docker "));
+    let words = |line: &str| line.replace("busybox", IMAGE);
+    commands
+        .map(|line| words(line).split_whitespace().map(str::to_owned).collect())
+        .collect()
+}
+
+#[test]
+fn a_local_volume_becomes_one_that_follows() {
+    let Some(mut machines) = Machines::up() else {
+        return;
+    };
+    let fill =
+        "echo kept > /data/file; chown 5:6 /data/file; chmod 640 /data/file; ln -s file /data/link";
+    let old = ["run", "--rm", "--network", "none", "-v", "old:/data", IMAGE];
+    let words = [&old[..], &["/bin/sh", "-c", fill]].concat();
+    machines.engines[0].docker(&words).success();
+    let commands = migrating();
+    assert_eq!(commands.len(), 2, "{commands:?}");
+    for command in commands {
+        let words: Vec<&str> = command.iter().map(String::as_str).collect();
+        machines.engines[0].docker(&words).success();
+    }
+    machines.cluster().nodes[0].wait_state("app", "Protected");
+    machines.die(0);
+    let look = "stat -c '%u %g %a' /data/file; readlink /data/link; cat /data/link";
+    let new = ["run", "--rm", "--network", "none", "-v", "app:/data", IMAGE];
+    let words = [&new[..], &["/bin/sh", "-c", look]].concat();
+    let found = machines.engines[1].docker(&words).success();
+    assert_eq!(found, "5 6 640\nfile\nkept\n");
 }

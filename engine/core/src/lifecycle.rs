@@ -49,7 +49,10 @@ impl Node {
 
     /// The recorded primary goes on serving.
     pub(crate) fn resume(&mut self) {
-        self.begin_promotion(None, false, None);
+        // One that is about to hand over, and cannot know whether it has, serves nobody meanwhile.
+        if self.change.open().is_none() {
+            self.begin_promotion(None, false, None);
+        }
     }
 
     /// Another has handed the volume over to us.

@@ -334,3 +334,37 @@ fn nothing_is_served_before_the_members_have_told_in_what_they_differ() {
     world.pass(200_000_000);
     assert_eq!(world.replied(1, read), Some(Ok(())));
 }
+
+#[test]
+fn a_primary_that_has_proposed_to_hand_over_serves_nobody_before_it_knows() {
+    let mut world = World::with(2, automatic());
+    world.write(0, 1, 1, 1);
+    world.settle();
+    world.power_cut(0);
+    world.arbiter.deaf = true;
+    world.start(0);
+    // Before it is equal again it waits, and is asked to hand over.
+    for _ in 0..60 {
+        world.pause(0, true);
+        world.pass(10_000_000);
+    }
+    assert!(!serves(&mut world, 0));
+    let swap = Event::Command {
+        id: 77,
+        command: Command::Swap,
+    };
+    world.step(1, swap);
+    world.run();
+    let proposed = |(index, question): &(usize, Question)| {
+        *index == 0 && matches!(question, Question::Propose(_))
+    };
+    assert!(world.arbiter.asked.iter().any(proposed));
+    world.pause(0, false);
+    world.pass(1_000_000_000);
+    assert!(!serves(&mut world, 0), "its proposal may be committed");
+    world.arbiter.deaf = false;
+    world.settle();
+    assert!(serves(&mut world, 1));
+    assert_eq!(world.read(1, 1), Ok(1));
+    world.assert_protected();
+}

@@ -47,17 +47,18 @@ impl Database {
         )
     }
 
-    /// How many rows there are, and the last.
+    /// How many rows there are, and the last, at one moment: the client goes on meanwhile.
     fn rows(&self, machines: &Machines, node: usize, programs: &str) -> (u64, u64) {
         let client = self.client;
         let script = format!(
-            "export PATH={programs}:/bin; echo 'select count(*) from t; select max(n) from t;' | {client}"
+            "export PATH={programs}:/bin; echo 'select count(*), max(n) from t;' | {client}"
         );
         let words = ["exec", "counter", "/bin/sh", "-c", &script];
         let told = machines.engines[node].docker(&words).success();
+        // Each client has its own mark between columns.
         let mut numbers = told
-            .split_whitespace()
-            .map(|word| word.parse().expect("a number"));
+            .split(|character: char| !character.is_ascii_digit())
+            .filter_map(|word| word.parse().ok());
         (
             numbers.next().expect("a count"),
             numbers.next().expect("the last"),

@@ -94,7 +94,6 @@ fn the_kernel_s_driver_bears_a_long_run() {
     if is_long() {
         run_in_guest(&[
             "attach::a_device_keeps_its_volume_over_a_restart",
-            "attach::members_come_and_go_below_a_mount",
             "attach_kernel::a_file_is_exercised",
         ]);
     }

@@ -267,8 +267,11 @@ impl Keeping {
     /// Ends it, and with it the connections.
     async fn stop(&mut self) {
         self.task.abort();
-        // Whatever it was at: it has been told to end.
-        let _ = (&mut self.task).await;
+        // One that has ended may have been waited for before.
+        if !self.task.is_finished() {
+            // Whatever it was at: it has been told to end.
+            let _ = (&mut self.task).await;
+        }
     }
 }
 
@@ -319,6 +322,8 @@ impl Served {
             Some(result) => result,
             None => self.go_on(keeping, signals).await,
         };
+        // Whoever sees the lock free finds the volume closed as well, so that another node can have it.
+        keeping.stop().await;
         self.place.remove_link(&self.device);
         if self.lock.is_some() {
             // Otherwise it may be another's by now.

@@ -3,7 +3,7 @@
 use super::waiting::Progress;
 use crate::api::{Action, CreateRequest, Outcome};
 use crate::client::{Client, Lines};
-use crate::failure::{Context, Failure};
+use crate::failure::{Context, Failure, FailureKind};
 use crate::image::{self, Image, Piece};
 use crate::nbd::NbdClient;
 use crate::units::Size;
@@ -15,10 +15,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 use tokio::task::JoinHandle;
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep};
 
 /// Writes that are under way at once.
 const WINDOW: u64 = 8;
+/// How long a daemon may take to see that a client has gone.
+const CLOSING: Duration = Duration::from_secs(10);
 /// How often it is shown how far a copy is.
 const PERIOD: Duration = Duration::from_millis(200);
 /// What a file is called that is not whole yet.
@@ -52,8 +54,7 @@ pub(super) async fn create_from(
         _ = tokio::signal::ctrl_c() => Err(Failure::failed("interrupted")),
     };
     if let Err(failure) = filled {
-        let remove = Action::Remove { keep_data: false };
-        return Err(match client.act(name, &remove).await {
+        return Err(match remove(client, name).await {
             Ok(_) => Failure::failed(format!("{failure}; volume {name} is removed again")),
             Err(left) => Failure::failed(format!(
                 "{failure}; volume {name} has part of the image and is still there ({left})"
@@ -63,6 +64,23 @@ pub(super) async fn create_from(
     super::print(&created);
     super::print(&Outcome::line(format!("{name}: holds {}", from.display())));
     Ok(())
+}
+
+/// Takes a volume away again that was open a moment ago.
+async fn remove(client: &Client, name: &str) -> Result<Outcome, Failure> {
+    let action = Action::Remove { keep_data: false };
+    let begun = Instant::now();
+    loop {
+        match client.act(name, &action).await {
+            // The daemon has yet to see that whoever had it open has gone.
+            Err(failure)
+                if failure.kind == FailureKind::ProtectsData && begun.elapsed() < CLOSING =>
+            {
+                sleep(PERIOD).await;
+            }
+            done => return done,
+        }
+    }
 }
 
 /// Writes the image to a new volume, through the node that serves it and so to every copy.

@@ -10,7 +10,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 
-/// The file below the device. Dropping it unmounts it.
+/// The file below the device. Dropping it unmounts it, and waits until nobody has it.
 #[derive(Debug)]
 pub(super) struct Mounted {
     /// Where it is.
@@ -18,6 +18,7 @@ pub(super) struct Mounted {
     folder: PathBuf,
     unmounter: SessionUnmounter,
     thread: Option<JoinHandle<()>>,
+    mounted: bool,
 }
 
 impl Mounted {
@@ -50,24 +51,35 @@ impl Mounted {
             folder,
             unmounter,
             thread: None,
+            mounted: true,
         };
         mounted.thread = Some(thread.context(|| "cannot start a thread".to_owned())?);
         Ok(mounted)
     }
 }
 
-impl Drop for Mounted {
-    fn drop(&mut self) {
+impl Mounted {
+    /// Unmounts it. The file system may last until all have left it, other mount namespaces included.
+    pub(super) fn unmount(&mut self) {
+        if !std::mem::replace(&mut self.mounted, false) {
+            return;
+        }
         if self.unmounter.unmount().is_err() {
             // Somebody looks into the folder just now.
             let _ = rustix::mount::unmount(&self.folder, UnmountFlags::DETACH);
         }
+        if let Err(error) = std::fs::remove_dir(&self.folder) {
+            tracing::warn!("cannot remove {}: {error}", self.folder.display());
+        }
+    }
+}
+
+impl Drop for Mounted {
+    fn drop(&mut self) {
+        self.unmount();
         if let Some(thread) = self.thread.take() {
             // It has said what was wrong, if anything was.
             let _ = thread.join();
-        }
-        if let Err(error) = std::fs::remove_dir(&self.folder) {
-            tracing::warn!("cannot remove {}: {error}", self.folder.display());
         }
     }
 }

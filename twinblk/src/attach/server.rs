@@ -86,10 +86,11 @@ pub(super) async fn serve(
         begun.device.path().display()
     );
     let wanted = tell();
-    let served = Served {
+    let mut served = Served {
         place,
         held: begun.held,
         device: begun.device,
+        file: begun.file,
         lock: Some(lock),
     };
     if !wanted {
@@ -97,8 +98,10 @@ pub(super) async fn serve(
     }
     let ended = served.serve(&mut begun.keeping, &mut signals, wanted);
     let ended = ended.await;
+    // From here on there may be another, however long this file system lasts.
+    served.lock = None;
     blocking(move || {
-        drop(begun.file);
+        drop(served.file);
         Ok(())
     })
     .await?;
@@ -303,13 +306,15 @@ struct Served {
     place: Place,
     held: Arc<Held>,
     device: Device,
+    // Below a loop device.
+    file: Option<Mounted>,
     lock: Option<Lock>,
 }
 
 impl Served {
     /// Serves the device until it is given back, which it is at once if it is not `wanted`.
     async fn serve(
-        mut self,
+        &mut self,
         keeping: &mut Keeping,
         signals: &mut Signals,
         wanted: bool,
@@ -322,8 +327,15 @@ impl Served {
             Some(result) => result,
             None => self.go_on(keeping, signals).await,
         };
-        // Whoever sees the lock free finds the volume closed as well, so that another node can have it.
+        // Whoever sees the lock free finds the volume closed as well, so that another node can have it, and nothing mounted.
         keeping.stop().await;
+        if let Some(mut file) = self.file.take() {
+            let unmounted = blocking(move || {
+                file.unmount();
+                Ok(file)
+            });
+            self.file = unmounted.await.ok();
+        }
         self.place.remove_link(&self.device);
         if self.lock.is_some() {
             // Otherwise it may be another's by now.

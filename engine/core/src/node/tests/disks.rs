@@ -274,6 +274,27 @@ fn where_the_last_member_s_disk_has_failed_too_an_operator_says_so_and_it_serves
 }
 
 #[test]
+fn a_member_whose_disk_has_failed_is_sent_nothing_and_stays_connected() {
+    let mut world = World::new(2);
+    world.write(0, 1, 1, 1);
+    world.settle();
+    (0..2).for_each(|index| world.machines[index].disk_fails = Some(DiskError::Io));
+    world.write(0, 2, 1, 2);
+    world.settle();
+    let ended = |world: &World| {
+        let notices = world.machines[0].notices.iter();
+        notices
+            .filter(|notice| matches!(notice, Notice::Disconnected { .. }))
+            .count()
+    };
+    let before = ended(&world);
+    world.write(0, 3, 1, 3);
+    world.settle();
+    assert!(world.node(0).is_up(slot(1)));
+    assert_eq!(ended(&world), before, "sessions end again and again");
+}
+
+#[test]
 fn with_a_failed_disk_among_three_two_suspects_wait_no_longer_than_for_nobody() {
     let mut world = World::with(3, automatic());
     world.write(0, 1, 1, 1);

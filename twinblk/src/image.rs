@@ -5,7 +5,7 @@ use crate::units::Size;
 use std::fs::File;
 use std::io::{self, ErrorKind, Read, Seek, SeekFrom};
 use std::ops::Range;
-use std::os::unix::fs::{FileExt, FileTypeExt};
+use std::os::unix::fs::{FileExt, FileTypeExt, OpenOptionsExt};
 use std::path::Path;
 
 #[cfg(test)]
@@ -46,8 +46,14 @@ impl Image {
     /// Opens a raw image, whole.
     pub(crate) fn open(path: &Path) -> Result<Image, Failure> {
         let doing = || format!("cannot read {}", path.display());
-        let mut file = File::open(path).context(doing)?;
-        let kind = file.metadata().context(doing)?.file_type();
+        let kind = std::fs::metadata(path).context(doing)?.file_type();
+        let mut options = File::options();
+        options.read(true);
+        if kind.is_block_device() {
+            // One that is mounted, or part of something else, changes while it is read.
+            options.custom_flags(exclusively());
+        }
+        let mut file = options.open(path).context(doing)?;
         if !kind.is_file() && !kind.is_block_device() {
             return Err(Failure::usage(format!(
                 "{}: it is neither a file nor a block device",
@@ -192,6 +198,11 @@ pub(crate) fn copy_to_stream(
     to.flush()
 }
 
+/// The flag by which a block device is opened by nobody else who asks for the same, the kernel's file systems included.
+fn exclusively() -> i32 {
+    i32::try_from(rustix::fs::OFlags::EXCL.bits()).unwrap_or_default()
+}
+
 fn zero(device: &File, range: Range<u64>) -> io::Result<()> {
     let zeroes = vec![0; PIECE_BYTES];
     let mut offset = range.start;
@@ -213,7 +224,10 @@ pub(crate) fn create(path: &Path, size_bytes: u64) -> Result<File, Failure> {
     if !is_device(path) {
         return File::create_new(path).context(doing);
     }
-    let mut device = File::options().write(true).open(path).context(doing)?;
+    // What is mounted, or part of something else, is not written over.
+    let mut options = File::options();
+    options.write(true).custom_flags(exclusively());
+    let mut device = options.open(path).context(doing)?;
     let has = device.seek(SeekFrom::End(0)).context(doing)?;
     if has < size_bytes {
         return Err(Failure::failed(format!(

@@ -13,7 +13,7 @@ use e2e::verdict::differing_blocks;
 use e2e::{PATIENCE, wait_for};
 use rustix::process::Signal;
 use std::io::Read;
-use std::os::unix::fs::FileExt;
+use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -75,8 +75,17 @@ fn a_volume_begins_with_a_block_device() {
     cut.expect("it is cut");
     let path = path.to_str().expect("it is text");
     let device = tool("losetup", &["--find", "--show", "--read-only", path]).success();
-    let created = cluster.nodes[0].cli(&["volume", "create", "main", "--from", device.trim()]);
+    let create = ["volume", "create", "main", "--from", device.trim()];
+    let mut options = std::fs::File::options();
+    let exclusive = rustix::fs::OFlags::EXCL.bits();
+    options.custom_flags(i32::try_from(exclusive).expect("a flag"));
+    let used = options.read(true).open(device.trim());
+    let refused = cluster.nodes[0].cli(&create);
+    drop(used.expect("nobody uses it yet"));
+    let created = cluster.nodes[0].cli(&create);
     tool("losetup", &["--detach", device.trim()]).success();
+    assert_eq!(refused.code, Some(1), "{refused:?}");
+    assert!(refused.stderr.contains("busy"), "{refused:?}");
     assert_eq!(created.code, Some(0), "{created:?}");
     cluster.nodes[0].wait_state("main", "Protected");
     for node in &cluster.nodes {

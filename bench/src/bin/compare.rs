@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 /// Each round runs every work on every store in turn, so that whatever else the machine does
-/// touches all alike. Exits with 1 if the mirror does not reach what it promises against the pair.
+/// touches all alike. What is aimed at and not reached is said, and fails nothing: a figure is no test.
 #[derive(Parser)]
 struct Options {
     /// How often everything is measured.
@@ -74,13 +74,17 @@ fn main() -> ExitCode {
             compare(place, &PathBuf::from(folder), &options, &mut report);
         }
     }
-    let (verdict, kept) = report.verdict();
     println!(
         "\nMedians of {} rounds of {} s:\n",
         options.rounds, options.seconds
     );
-    println!("{}\n{verdict}{}", report.table(), report.change());
-    ExitCode::from(u8::from(!kept))
+    println!(
+        "{}\n{}{}",
+        report.table(),
+        report.verdict(),
+        report.change()
+    );
+    ExitCode::SUCCESS
 }
 
 fn compare(place: &str, folder: &Path, options: &Options, report: &mut Report) {

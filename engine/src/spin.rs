@@ -22,12 +22,11 @@ const WEIGHT: u32 = 3;
 /// The longest turn behind which a wake-up counts: it costs less than that.
 const TURN_NANOS_MAX: Nanos = 25_000;
 /// Whoever has had the core for longer is not who is waited for: a client or another node takes less
-/// for the one request in which spinning matters.
-const AWAY_NANOS_MAX: Nanos = 25_000;
-/// After the core was wanted a reactor sleeps for at least so many waits, twice as many each time, up
-/// to the other: a second, or some, of a busy client.
-const REST_WAITS_MIN: u32 = 64;
-const REST_WAITS_MAX: u32 = 1 << 15;
+/// for the one request in which spinning matters, even where it has to wake the other core up.
+const AWAY_NANOS_MAX: Nanos = 200_000;
+/// After somebody else has had the core a reactor sleeps through the waits of so many times as long:
+/// beside somebody who never stops it loses this part of its time at most.
+const REST_TIMES: Nanos = 128;
 
 /// Decides between spinning and sleeping.
 pub(crate) struct Spin {
@@ -36,10 +35,8 @@ pub(crate) struct Spin {
     turns: Average,
     /// When the last wait ended.
     turned_at: Nanos,
-    /// Waits that are still to be slept through, since the core was wanted.
-    resting: u32,
-    /// How many the next rest takes.
-    rest: u32,
+    /// Until then waits are slept through, since the core was wanted.
+    rests_until: Nanos,
 }
 
 /// The running average of times; those longer than a few times the limit all count alike.
@@ -76,8 +73,7 @@ impl Spin {
             waits: Average::new(nanos_max),
             turns: Average::new(TURN_NANOS_MAX),
             turned_at: 0,
-            resting: 0,
-            rest: REST_WAITS_MIN,
+            rests_until: 0,
         }
     }
 
@@ -90,7 +86,7 @@ impl Spin {
         shell.ring.turn(Some(Duration::ZERO))?;
         let begun = now();
         self.turns.take(begun - self.turned_at);
-        if self.spins() {
+        if self.spins(begun) {
             self.spin(shell, begun);
         }
         let has_some = shell.ring.has_completions();
@@ -104,11 +100,9 @@ impl Spin {
         Ok(())
     }
 
-    /// Whether this wait is to be spun through.
-    fn spins(&mut self) -> bool {
-        let rests = self.resting > 0;
-        self.resting = self.resting.saturating_sub(1);
-        !rests && self.waits.is_short() && self.turns.is_short()
+    /// Whether a wait that begins now is to be spun through.
+    fn spins(&self, now: Nanos) -> bool {
+        now >= self.rests_until && self.waits.is_short() && self.turns.is_short()
     }
 
     fn spin(&mut self, shell: &mut Shell, begun: Nanos) {
@@ -118,16 +112,14 @@ impl Spin {
             std::thread::yield_now();
             let back = now();
             if back - last > AWAY_NANOS_MAX {
-                return self.wanted();
+                return self.wanted(last, back);
             }
             last = back;
         }
-        self.rest = (self.rest - 1).max(REST_WAITS_MIN);
     }
 
-    /// Somebody else has wanted the core for long.
-    fn wanted(&mut self) {
-        self.resting = self.rest;
-        self.rest = (self.rest * 2).min(REST_WAITS_MAX);
+    /// Somebody else has had the core for long.
+    fn wanted(&mut self, since: Nanos, back: Nanos) {
+        self.rests_until = back + (back - since).saturating_mul(REST_TIMES);
     }
 }

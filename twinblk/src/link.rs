@@ -10,6 +10,7 @@ use crate::failure::{Context, Failure};
 use crate::key::ClusterKey;
 use format::hello::{Hello, LinkKey, Welcome};
 use format::types::{Name, NodeId};
+use rustix::net::sockopt;
 use std::os::fd::OwnedFd;
 use std::time::Duration;
 use tokio::net::TcpStream;
@@ -127,7 +128,7 @@ pub(crate) async fn greet(
     let mut stream = connected
         .map_err(late)?
         .context(|| "cannot connect".to_owned())?;
-    prepare(local, &stream)?;
+    prepare(&stream, local.lease)?;
     let hello = Hello {
         node: local.node,
         name: local.name.clone(),
@@ -140,12 +141,18 @@ pub(crate) async fn greet(
     Ok((stream, welcome))
 }
 
+/// What paces the links. Each kernel has it, and anybody may choose it.
+const CONGESTION_CONTROL: &str = "cubic";
+
 /// Acknowledgements must leave at once, and a peer that no packet reaches must be noticed.
-fn prepare(local: &Local, stream: &TcpStream) -> Result<(), Failure> {
+fn prepare(stream: &TcpStream, lease: Duration) -> Result<(), Failure> {
     let doing = || "cannot prepare the socket".to_owned();
     stream.set_nodelay(true).context(doing)?;
-    let patience = u32::try_from(local.lease.as_millis()).unwrap_or(u32::MAX);
-    rustix::net::sockopt::set_tcp_user_timeout(stream, patience).context(doing)
+    // The machine's default may be BBR: that holds data back to keep a pace, and some times a minute nearly stops for 200 ms
+    // to look for a shorter way, while somebody waits for a write. Where there is no other, the default stays.
+    let _ = sockopt::set_tcp_congestion(stream, CONGESTION_CONTROL);
+    let patience = u32::try_from(lease.as_millis()).unwrap_or(u32::MAX);
+    sockopt::set_tcp_user_timeout(stream, patience).context(doing)
 }
 
 /// A connection of a node that has the cluster key and waits to be let in.
@@ -159,7 +166,7 @@ pub(crate) struct Caller {
 impl Caller {
     /// Hears a connection that has just been accepted.
     pub(crate) async fn hear(local: &Local, mut stream: TcpStream) -> Result<Caller, Failure> {
-        prepare(local, &stream)?;
+        prepare(&stream, local.lease)?;
         let greeting = handshake::accept(&mut stream, local.key.bytes());
         let heard = timeout(HANDSHAKE_DEADLINE, greeting).await.map_err(late)?;
         let (hello, link_key) = heard?;
@@ -199,8 +206,22 @@ fn late(_: tokio::time::error::Elapsed) -> Failure {
 
 #[cfg(test)]
 mod tests {
-    use super::{Standing, kept};
+    use super::{CONGESTION_CONTROL, Standing, kept, prepare};
     use format::types::NodeId;
+    use rustix::net::sockopt;
+    use std::time::Duration;
+    use tokio::net::{TcpListener, TcpStream};
+
+    #[tokio::test]
+    async fn a_link_s_pace_is_its_own_and_not_the_machine_s() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        let address = listener.local_addr().expect("an address");
+        let stream = TcpStream::connect(address).await.expect("a connection");
+        sockopt::set_tcp_congestion(&stream, "reno").expect("every kernel has it");
+        prepare(&stream, Duration::from_secs(2)).expect("a TCP socket");
+        let chosen = sockopt::tcp_congestion(&stream).expect("a TCP socket");
+        assert_eq!(chosen, CONGESTION_CONTROL);
+    }
 
     #[test]
     fn of_two_links_dialled_at_once_both_ends_keep_the_same() {

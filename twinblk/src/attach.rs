@@ -13,7 +13,6 @@
 //! sent again. Where another node has served the volume meanwhile they fail instead, and so does everything after
 //! them (see `reign`).
 
-mod connection;
 mod device;
 mod file;
 mod front;
@@ -27,11 +26,11 @@ mod mounts;
 mod netlink;
 mod outstanding;
 mod place;
-mod protocol;
 mod reach;
 mod reign;
 mod safety;
 mod server;
+mod traffic;
 
 use crate::client::Client;
 use crate::config::{Attach, Backend, Config};

@@ -3,17 +3,18 @@
 //! Where the kernel's driver carries the requests, it has connections of its own, which are opened and given to it along with
 //! this one. This one then carries nothing but signs of life.
 
-use super::connection::{Connection, Error};
 use super::given::Given;
 use super::kernel_device::NotGiven;
 use super::outstanding::Operation;
 use super::place::Place;
 use super::reach::Reach;
 use super::reign::{Reign, Standing};
+use super::traffic;
 use crate::api::VolumeView;
 use crate::client::{Client, Lines};
 use crate::event_log::EventView;
 use crate::failure::{Failure, FailureKind};
+use crate::nbd::{Connection, Error, Unanswered};
 use format::types::Name;
 use nbd_server::listener::Address;
 use std::os::fd::OwnedFd;
@@ -72,7 +73,7 @@ impl Keeper {
         loop {
             let reach = self.reach.clone();
             let ended = tokio::select! {
-                ended = connection.carry(&reach.held) => ended,
+                ended = traffic::carry(connection, &reach.held) => ended,
                 () = keep_up(&mut given, &reach) => return End::Gone,
                 superseded = self.watch() => return End::Superseded(superseded),
             };
@@ -274,7 +275,7 @@ pub(super) async fn begin(
     name: &Name,
 ) -> Result<(Connection, Reign), Failure> {
     let name = name.to_string();
-    let opened = Connection::open(address, &name).await;
+    let opened = Connection::open(address, &name, Unanswered::SentAgain).await;
     let connection = opened.map_err(|error| match error {
         Error::Refused(reason) => Failure::failed(reason),
         error => Failure::failed(format!(

@@ -2,8 +2,8 @@
 
 use super::messages::{self, Change, Connect};
 use super::netlink::{Family, Notices, malformed};
-use super::protocol::Export;
 use crate::failure::{Context, Failure};
+use crate::nbd::Export;
 use std::io;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::path::{Path, PathBuf};

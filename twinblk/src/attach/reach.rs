@@ -1,8 +1,8 @@
 //! Where a volume is, and how it is got at.
 
-use super::connection::{Connection, Error};
 use super::held::{Answer, Held};
 use super::outstanding::Operation;
+use crate::nbd::{Connection, Error, Unanswered};
 use format::types::Name;
 use nbd_server::listener::Address;
 use std::os::fd::OwnedFd;
@@ -23,7 +23,8 @@ pub(super) struct Reach {
 impl Reach {
     /// Opens it for this process.
     pub(super) async fn open(&self) -> Result<Connection, Error> {
-        Connection::open(&self.address, &self.name.to_string()).await
+        let name = self.name.to_string();
+        Connection::open(&self.address, &name, Unanswered::SentAgain).await
     }
 
     /// Opens it so many times for somebody else.

@@ -12,7 +12,6 @@
 //! A device of the kernel's driver fails by itself, also when this process has ended: it ends as soon as it has given such
 //! a device up. If it is killed, the device goes on, and the next process with it.
 
-use super::connection::Connection;
 use super::device::Device;
 use super::file::Mounted;
 use super::given::Given;
@@ -27,6 +26,7 @@ use super::reign::Reign;
 use crate::client::Client;
 use crate::daemon::blocking;
 use crate::failure::{Context, Failure};
+use crate::nbd::Connection;
 use nbd_server::listener::Address;
 use std::sync::Arc;
 use tokio::signal::unix::{Signal, SignalKind, signal};

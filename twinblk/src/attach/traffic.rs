@@ -1,121 +1,24 @@
-//! One connection to the volume: negotiated, and then requests out and replies in until it ends.
+//! What a connection carries: the kernel's requests out and replies in, until it ends.
 
 use super::held::Held;
 use super::outstanding::Operation;
-use super::protocol::{
-    self, Broken, Chosen, Export, GREETING_BYTES, OPTION_REPLY_BYTES, REPLY_BYTES,
-};
-use nbd_server::codec;
-use nbd_server::listener::Address;
+use crate::nbd::{Ask, Broken, Connection, Error, REPLY_BYTES, put_request, reply};
+use nbd_server::codec::{Failure, command, command_flag};
 use std::io;
-use std::os::fd::OwnedFd;
-use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, BufReader};
-use tokio::net::{TcpStream, UnixStream};
-use tokio::time::timeout;
 
-/// A server that has not let us in or turned us away by then is stuck: it may take a volume over meanwhile.
-const NEGOTIATION_TIME: Duration = Duration::from_secs(20);
 /// What is gathered before it is written, so that small requests share a system call.
 const GATHERED_BYTES: usize = 64 << 10;
 /// Data from here on is written from where it lies.
 const OWN_WRITE_BYTES: usize = 16 << 10;
 
-trait Wire: AsyncRead + AsyncWrite + Send + Unpin {
-    /// The socket, for somebody else.
-    fn into_socket(self: Box<Self>) -> io::Result<OwnedFd>;
-}
-
-impl Wire for UnixStream {
-    fn into_socket(self: Box<Self>) -> io::Result<OwnedFd> {
-        self.into_std().map(OwnedFd::from)
-    }
-}
-
-impl Wire for TcpStream {
-    fn into_socket(self: Box<Self>) -> io::Result<OwnedFd> {
-        self.into_std().map(OwnedFd::from)
-    }
-}
-
-/// A connection that has an export open.
-pub(super) struct Connection {
-    wire: Box<dyn Wire>,
-    pub(super) export: Export,
-}
-
-/// Why there is no connection.
-#[derive(Debug, thiserror::Error)]
-pub(super) enum Error {
-    /// Nobody answers, or somebody hung up.
-    #[error("{0}")]
-    Io(#[from] io::Error),
-    /// The server's own words.
-    #[error("{0}")]
-    Refused(String),
-    /// It does not speak as it should.
-    #[error("{0}")]
-    Broken(#[from] Broken),
-    /// It stops.
-    #[error("the daemon is stopping")]
-    Stopping,
-}
-
-impl Connection {
-    /// Opens an export.
-    pub(super) async fn open(address: &Address, export: &str) -> Result<Connection, Error> {
-        let opening = async {
-            let wire: Box<dyn Wire> = match address {
-                Address::Unix(path) => Box::new(UnixStream::connect(path).await?),
-                Address::Tcp(address) => {
-                    let stream = TcpStream::connect(address).await?;
-                    stream.set_nodelay(true)?;
-                    Box::new(stream)
-                }
-            };
-            negotiate(wire, export).await
-        };
-        timeout(NEGOTIATION_TIME, opening)
-            .await
-            .map_err(|_| io::Error::from(io::ErrorKind::TimedOut))?
-    }
-
-    /// The socket, for whoever is to use the export. Nothing has been read of it but the negotiation.
-    pub(super) fn into_socket(self) -> io::Result<OwnedFd> {
-        self.wire.into_socket()
-    }
-
-    /// Carries requests and replies until the connection ends; says why it did. What has no answer by then is still held.
-    pub(super) async fn carry(self, held: &Held) -> Error {
-        held.send_again();
-        let (reader, writer) = tokio::io::split(self.wire);
-        tokio::select! {
-            ended = receive(reader, held) => ended,
-            ended = send(writer, held) => ended,
-        }
-    }
-}
-
-async fn negotiate(mut wire: Box<dyn Wire>, name: &str) -> Result<Connection, Error> {
-    let mut greeting = [0; GREETING_BYTES];
-    wire.read_exact(&mut greeting).await?;
-    wire.write_all(&protocol::choose(&greeting, name)?).await?;
-    let mut described = None;
-    loop {
-        let mut header = [0; OPTION_REPLY_BYTES];
-        wire.read_exact(&mut header).await?;
-        let (kind, bytes) = protocol::option_reply(&header)?;
-        let mut data = vec![0; bytes];
-        wire.read_exact(&mut data).await?;
-        match protocol::chosen(kind, &data)? {
-            Chosen::Export(export) => described = Some(export),
-            Chosen::Other => {}
-            Chosen::No(reason) => return Err(Error::Refused(reason)),
-            Chosen::Yes => {
-                let export = described.ok_or(Broken("it does not tell the size"))?;
-                return Ok(Connection { wire, export });
-            }
-        }
+/// Carries requests and replies until the connection ends; says why it did. What has no answer by then is still held.
+pub(super) async fn carry(connection: Connection, held: &Held) -> Error {
+    held.send_again();
+    let (reader, writer) = tokio::io::split(connection.wire);
+    tokio::select! {
+        ended = receive(reader, held) => ended,
+        ended = send(writer, held) => ended,
     }
 }
 
@@ -137,7 +40,7 @@ async fn send_all(
     gathered: &mut Vec<u8>,
 ) -> io::Result<()> {
     while let Some((number, operation)) = held.send() {
-        protocol::put_request(gathered, number, &operation);
+        put_request(gathered, number, ask(&operation));
         if let Operation::Write { data, .. } = &operation {
             if data.len() < OWN_WRITE_BYTES {
                 gathered.extend_from_slice(data);
@@ -174,10 +77,10 @@ async fn receive_one(
 ) -> Result<(), Error> {
     let mut header = [0; REPLY_BYTES];
     reader.read_exact(&mut header).await?;
-    let (number, error) = protocol::reply(&header)?;
+    let (number, error) = reply(&header)?;
     let unasked = Broken("a reply to what was not asked");
     let bytes = held.reply_bytes(number).ok_or(unasked)?;
-    if error == codec::Failure::ShuttingDown.number() {
+    if error == Failure::ShuttingDown.number() {
         // It will be done by the next daemon.
         return Err(Error::Stopping);
     }
@@ -190,3 +93,39 @@ async fn receive_one(
     held.answer(number, Ok(data));
     Ok(())
 }
+
+/// How the server is asked for this.
+fn ask(operation: &Operation) -> Ask {
+    match operation {
+        Operation::Read { offset, length } => Ask {
+            command: command::READ,
+            flags: 0,
+            offset: *offset,
+            length: *length,
+        },
+        Operation::Write { offset, data } => {
+            let length = u32::try_from(data.len());
+            Ask {
+                command: command::WRITE,
+                flags: 0,
+                offset: *offset,
+                length: length.expect("the kernel's writes are bounded when it is mounted"),
+            }
+        }
+        Operation::Flush => Ask::whole(command::FLUSH),
+        Operation::Zero {
+            offset,
+            length,
+            allocated,
+        } => Ask {
+            // A trim need not read as zeroes at every server; a hole does, and is freed all the same.
+            command: command::WRITE_ZEROES,
+            flags: if *allocated { command_flag::NO_HOLE } else { 0 },
+            offset: *offset,
+            length: *length,
+        },
+    }
+}
+
+#[cfg(test)]
+mod tests;

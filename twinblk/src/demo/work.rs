@@ -2,7 +2,7 @@
 
 use super::blocks::{BLOCK_BYTES, Model, Numbers};
 use crate::failure::{Context, Failure};
-use crate::nbd::NbdClient;
+use crate::nbd::{Broken, Error, NbdClient};
 use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -26,7 +26,7 @@ pub(super) async fn write(
     numbers: &mut Numbers,
     acknowledged: &Cell<u64>,
     enough: impl Fn() -> bool,
-) -> io::Result<()> {
+) -> Result<(), Error> {
     let mut under_way: BTreeMap<u64, usize> = BTreeMap::new();
     loop {
         while under_way.len() < WINDOW && !enough() {
@@ -48,7 +48,7 @@ pub(super) async fn write(
         loop {
             let sequence = client.reply().await?;
             let block = under_way.remove(&sequence);
-            let block = block.ok_or_else(|| io::Error::other("a reply to no request"))?;
+            let block = block.ok_or(Broken("a reply to no request"))?;
             model.acknowledge(block, sequence);
             acknowledged.set(acknowledged.get() + 1);
             if !client.has_reply() {
@@ -65,7 +65,7 @@ pub(super) async fn write_gently(
     numbers: &mut Numbers,
     acknowledged: &Cell<u64>,
     enough: impl Fn() -> bool,
-) -> io::Result<()> {
+) -> Result<(), Error> {
     while !enough() {
         let before = acknowledged.get();
         write(client, model, numbers, acknowledged, || {

@@ -1,11 +1,9 @@
 //! The client's side of the NBD protocol, without any I/O: what is said, and what is made of what is heard.
 
-use super::outstanding::Operation;
 use nbd_server::codec::{
     ExportReply, GREETING_MAGIC, Greeting, OPTION_MAGIC, OPTION_REPLY_MAGIC, OptionHeader,
     OptionReply, REQUEST_MAGIC, Request, SIMPLE_REPLY_MAGIC, STRING_BYTES_MAX, SimpleReply,
-    client_flag, command, command_flag, handshake_flag, info, option, option_reply, put,
-    transmission_flag,
+    client_flag, handshake_flag, info, option, option_reply, put, transmission_flag,
 };
 use zerocopy::FromBytes;
 
@@ -19,19 +17,19 @@ const NEEDED: u16 = transmission_flag::SEND_FLUSH
 /// The server does not speak as it should.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
 #[error("the server breaks the NBD protocol: {0}")]
-pub(super) struct Broken(pub(super) &'static str);
+pub(crate) struct Broken(pub(crate) &'static str);
 
 /// An export as the server describes it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) struct Export {
-    pub(super) size_bytes: u64,
+pub(crate) struct Export {
+    pub(crate) size_bytes: u64,
     /// What can be done with it.
-    pub(super) flags: u16,
+    pub(crate) flags: u16,
 }
 
 /// A piece of the answer to [`choose`].
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub(super) enum Chosen {
+pub(crate) enum Chosen {
     /// What the export is like.
     Export(Export),
     /// It can be used now.
@@ -43,41 +41,61 @@ pub(super) enum Chosen {
 }
 
 /// The bytes of a server's greeting.
-pub(super) const GREETING_BYTES: usize = size_of::<Greeting>();
+pub(crate) const GREETING_BYTES: usize = size_of::<Greeting>();
 /// The bytes before the data of an answer to [`choose`].
-pub(super) const OPTION_REPLY_BYTES: usize = size_of::<OptionReply>();
+pub(crate) const OPTION_REPLY_BYTES: usize = size_of::<OptionReply>();
 /// The bytes of a reply, without what was read.
-pub(super) const REPLY_BYTES: usize = size_of::<SimpleReply>();
+pub(crate) const REPLY_BYTES: usize = size_of::<SimpleReply>();
+
+/// What becomes of requests that have no answer when their connection ends.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Unanswered {
+    /// They are sent again on the next one: the server need not fail them when it stops.
+    SentAgain,
+    /// They are lost.
+    Lost,
+}
 
 /// The answer to a server's greeting, and the wish to use an export.
-pub(super) fn choose(greeting: &[u8; GREETING_BYTES], export: &str) -> Result<Vec<u8>, Broken> {
+pub(crate) fn choose(
+    greeting: &[u8; GREETING_BYTES],
+    export: &str,
+    unanswered: Unanswered,
+) -> Result<Vec<u8>, Broken> {
     let greeting = Greeting::read_from_bytes(greeting).map_err(|_| Broken("greeting"))?;
     if greeting.magic.get() != GREETING_MAGIC || greeting.style.get() != OPTION_MAGIC {
         return Err(Broken("this is no NBD server"));
     }
-    let wanted = handshake_flag::FIXED_NEWSTYLE | handshake_flag::NO_ZEROES;
-    if greeting.flags.get() & wanted != wanted {
+    let needed = handshake_flag::FIXED_NEWSTYLE | handshake_flag::NO_ZEROES;
+    if greeting.flags.get() & needed != needed {
         return Err(Broken("it is too old"));
     }
-    let name_bytes = u32::try_from(export.len()).map_err(|_| Broken("the name is too long"))?;
-    let flags = client_flag::FIXED_NEWSTYLE | client_flag::NO_ZEROES;
-    let mut out = flags.to_be_bytes().to_vec();
+    let too_long = |_| Broken("the name is too long");
+    let name_bytes = u32::try_from(export.len()).map_err(too_long)?;
+    let mut wish = name_bytes.to_be_bytes().to_vec();
+    wish.extend_from_slice(export.as_bytes());
+    // Size and flags are told without being asked for.
+    let asked: &[u16] = match unanswered {
+        Unanswered::SentAgain => &[1, info::SENDS_AGAIN],
+        Unanswered::Lost => &[0],
+    };
+    for number in asked {
+        wish.extend_from_slice(&number.to_be_bytes());
+    }
     let header = OptionHeader {
         magic: OPTION_MAGIC.into(),
         option: option::GO.into(),
-        length: (name_bytes + 8).into(),
+        length: u32::try_from(wish.len()).map_err(too_long)?.into(),
     };
+    let flags = client_flag::FIXED_NEWSTYLE | client_flag::NO_ZEROES;
+    let mut out = flags.to_be_bytes().to_vec();
     put(&mut out, &header);
-    out.extend_from_slice(&name_bytes.to_be_bytes());
-    out.extend_from_slice(export.as_bytes());
-    // Size and flags are told without being asked for. What else is asked for is no answer, but no errors when it stops.
-    out.extend_from_slice(&1u16.to_be_bytes());
-    out.extend_from_slice(&info::SENDS_AGAIN.to_be_bytes());
+    out.append(&mut wish);
     Ok(out)
 }
 
 /// How many bytes of data follow an answer's header, and its kind for [`chosen`].
-pub(super) fn option_reply(header: &[u8; OPTION_REPLY_BYTES]) -> Result<(u32, usize), Broken> {
+pub(crate) fn option_reply(header: &[u8; OPTION_REPLY_BYTES]) -> Result<(u32, usize), Broken> {
     let header = OptionReply::read_from_bytes(header).map_err(|_| Broken("answer"))?;
     if header.magic.get() != OPTION_REPLY_MAGIC || header.option.get() != option::GO {
         return Err(Broken("an answer to what was not asked"));
@@ -90,7 +108,7 @@ pub(super) fn option_reply(header: &[u8; OPTION_REPLY_BYTES]) -> Result<(u32, us
 }
 
 /// What an answer says.
-pub(super) fn chosen(kind: u32, data: &[u8]) -> Result<Chosen, Broken> {
+pub(crate) fn chosen(kind: u32, data: &[u8]) -> Result<Chosen, Broken> {
     const ERROR_BIT: u32 = 1 << 31;
     match kind {
         option_reply::ACK => Ok(Chosen::Yes),
@@ -115,39 +133,46 @@ pub(super) fn chosen(kind: u32, data: &[u8]) -> Result<Chosen, Broken> {
     }
 }
 
+/// What a request asks for.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Ask {
+    /// One of [`command`].
+    pub(crate) command: u16,
+    /// Of [`command_flag`].
+    pub(crate) flags: u16,
+    /// From this byte on.
+    pub(crate) offset: u64,
+    /// So many bytes.
+    pub(crate) length: u32,
+}
+
+impl Ask {
+    /// One that is of no part of the volume.
+    pub(crate) fn whole(command: u16) -> Ask {
+        Ask {
+            command,
+            flags: 0,
+            offset: 0,
+            length: 0,
+        }
+    }
+}
+
 /// A request as it is sent; a write's data follows.
-pub(super) fn put_request(out: &mut Vec<u8>, number: u64, operation: &Operation) {
-    let (command, flags, offset, length) = match operation {
-        Operation::Read { offset, length } => (command::READ, 0, *offset, *length),
-        Operation::Write { offset, data } => {
-            let length = u32::try_from(data.len());
-            let length = length.expect("the kernel's writes are bounded when it is mounted");
-            (command::WRITE, 0, *offset, length)
-        }
-        Operation::Flush => (command::FLUSH, 0, 0, 0),
-        Operation::Zero {
-            offset,
-            length,
-            allocated,
-        } => {
-            // A trim need not read as zeroes at every server; a hole does, and is freed all the same.
-            let flags = if *allocated { command_flag::NO_HOLE } else { 0 };
-            (command::WRITE_ZEROES, flags, *offset, *length)
-        }
-    };
+pub(crate) fn put_request(out: &mut Vec<u8>, cookie: u64, ask: Ask) {
     let request = Request {
         magic: REQUEST_MAGIC.into(),
-        flags: flags.into(),
-        command: command.into(),
-        cookie: number.into(),
-        offset: offset.into(),
-        length: length.into(),
+        flags: ask.flags.into(),
+        command: ask.command.into(),
+        cookie: cookie.into(),
+        offset: ask.offset.into(),
+        length: ask.length.into(),
     };
     put(out, &request);
 }
 
 /// Which request a reply answers, and the number of its error, 0 for none.
-pub(super) fn reply(header: &[u8; REPLY_BYTES]) -> Result<(u64, u32), Broken> {
+pub(crate) fn reply(header: &[u8; REPLY_BYTES]) -> Result<(u64, u32), Broken> {
     let header = SimpleReply::read_from_bytes(header).map_err(|_| Broken("reply"))?;
     if header.magic.get() != SIMPLE_REPLY_MAGIC {
         return Err(Broken("a reply that is none"));

@@ -1,30 +1,26 @@
 use super::{
-    Broken, Chosen, Export, GREETING_BYTES, OPTION_REPLY_BYTES, REPLY_BYTES, choose, chosen,
-    option_reply, put_request, reply,
+    Broken, Chosen, Export, GREETING_BYTES, OPTION_REPLY_BYTES, REPLY_BYTES, Unanswered, choose,
+    chosen, option_reply, reply,
 };
-use crate::attach::outstanding::Operation;
 
 /// What a server says first that knows everything.
 const GREETING: &[u8; GREETING_BYTES] = b"NBDMAGICIHAVEOPT\x00\x03";
-
-fn request(operation: &Operation) -> Vec<u8> {
-    let mut out = Vec::new();
-    put_request(&mut out, 0x0102_0304_0506_0708, operation);
-    out
-}
 
 #[test]
 fn an_export_is_chosen_by_its_name() {
     let mut wanted = vec![0, 0, 0, 3];
     wanted.extend(b"IHAVEOPT\0\0\0\x07\0\0\0\x0c\0\0\0\x04main\0\x01\xf4\x62");
-    assert_eq!(choose(GREETING, "main"), Ok(wanted));
+    assert_eq!(choose(GREETING, "main", Unanswered::SentAgain), Ok(wanted));
+    let mut wanted = vec![0, 0, 0, 3];
+    wanted.extend(b"IHAVEOPT\0\0\0\x07\0\0\0\x0a\0\0\0\x04main\0\0");
+    assert_eq!(choose(GREETING, "main", Unanswered::Lost), Ok(wanted));
     for wrong in [
         b"NBDMAGICIHAVEOPT\x00\x01",
         b"NBDMAGICIHAVEOPT\x00\x02",
         b"NBDMAGICIHAVEOPS\x00\x03",
         b"HTTP/1.1 400 Bad R",
     ] {
-        assert!(choose(wrong, "main").is_err());
+        assert!(choose(wrong, "main", Unanswered::Lost).is_err());
     }
 }
 
@@ -70,35 +66,6 @@ fn a_description_tells_the_size_and_what_can_be_done() {
     assert_eq!(chosen(1, &[]), Ok(Chosen::Yes));
     let refusal = chosen(1 << 31 | 2, b"beta is the primary");
     assert_eq!(refusal, Ok(Chosen::No("beta is the primary".to_owned())));
-}
-
-#[test]
-fn requests_are_what_the_specification_says() {
-    let common = |flags: u8, command: u8, offset: u64, length: u32| {
-        let mut bytes = vec![0x25, 0x60, 0x95, 0x13, 0, flags, 0, command];
-        bytes.extend([1, 2, 3, 4, 5, 6, 7, 8]);
-        bytes.extend(offset.to_be_bytes());
-        bytes.extend(length.to_be_bytes());
-        bytes
-    };
-    let read = Operation::Read {
-        offset: 4096,
-        length: 512,
-    };
-    assert_eq!(request(&read), common(0, 0, 4096, 512));
-    let write = Operation::Write {
-        offset: 8192,
-        data: vec![0; 512].into(),
-    };
-    assert_eq!(request(&write), common(0, 1, 8192, 512));
-    assert_eq!(request(&Operation::Flush), common(0, 3, 0, 0));
-    let zero = |allocated| Operation::Zero {
-        offset: 4096,
-        length: u32::MAX - 511,
-        allocated,
-    };
-    assert_eq!(request(&zero(false)), common(0, 6, 4096, u32::MAX - 511));
-    assert_eq!(request(&zero(true)), common(2, 6, 4096, u32::MAX - 511));
 }
 
 #[test]

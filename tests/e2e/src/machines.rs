@@ -121,6 +121,16 @@ impl Machines {
         engine.start_docker();
     }
 
+    /// SIGKILL to a machine's daemon alone.
+    pub fn kill_daemon(&mut self, node: usize) {
+        self.scene.cluster.nodes[node].kill();
+    }
+
+    /// Starts it again.
+    pub fn start_daemon(&mut self, node: usize) {
+        self.scene.cluster.nodes[node].start();
+    }
+
     /// Starts a machine's plugin and dockerd again.
     pub fn start_docker_and_plugin(&mut self, node: usize) {
         self.plugins[node].start();

@@ -164,6 +164,25 @@ fn containers_do_not_notice_what_is_restarted_below_them() {
     assert_eq!(machines.plugins[0].traces("app"), [""; 0]);
 }
 
+#[test]
+fn docker_makes_no_empty_volume_while_the_daemon_is_away() {
+    let Some(mut machines) = Machines::up() else {
+        return;
+    };
+    machines.create("64M");
+    machines.kill_daemon(0);
+    let refused = machines.run(0);
+    assert!(
+        refused.code != Some(0) && refused.stderr.contains("error while checking"),
+        "{refused:?}"
+    );
+    machines.start_daemon(0);
+    let listed = machines.engines[0].docker(&["volume", "ls", "--format", "{{.Driver}} {{.Name}}"]);
+    assert_eq!(listed.success(), "twinblk app\n");
+    machines.run(0).success();
+    machines.wait_said(0, 1);
+}
+
 /// The commands of the page on migrating, with these words in the place of its names.
 fn migrating() -> Vec<Vec<String>> {
     let page = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/MIGRATING.md");

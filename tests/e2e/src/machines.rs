@@ -13,7 +13,7 @@ use crate::{PATIENCE, wait_for};
 use std::path::{Path, PathBuf};
 
 /// What the container does: it counts, and says each number when it is on the disk.
-const COUNT: &str = "n=$(tail -n 1 /data/log 2>/dev/null); while :; do n=$((n + 1)); echo $n >> /data/log; sync /data/log; \
+pub const COUNT: &str = "n=$(tail -n 1 /data/log 2>/dev/null); while :; do n=$((n + 1)); echo $n >> /data/log; sync /data/log; \
     echo $n; sleep 0.02; done";
 
 /// Two machines, the arbiter, and the image on both. What is on the machines is dropped first.

@@ -12,6 +12,7 @@ mod docker;
 mod docker_databases;
 mod docker_engine;
 mod docker_examples;
+mod docker_plain;
 mod events;
 mod failback;
 mod failover;

@@ -27,15 +27,18 @@ use crate::watchdog;
 use axum::Router;
 use axum::body::Bytes;
 use axum::extract::State;
+use axum::extract::connect_info::{ConnectInfo, Connected};
 use axum::http::StatusCode;
 use axum::response::Response;
 use axum::routing::post;
+use axum::serve::IncomingStream;
 use machine::Linux;
 use mounting::Mounting;
 use notes::Notes;
 use protocol::{Answer, Creating, Named, read, response};
 use serde_json::json;
 use std::fs::File;
+use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -61,6 +64,27 @@ struct Desk {
     plugin: Arc<Plugin>,
     // Held by whatever is being done.
     work: Arc<RwLock<()>>,
+}
+
+/// The connection of whoever asks.
+#[derive(Clone)]
+struct Caller(Option<Arc<OwnedFd>>);
+
+impl Connected<IncomingStream<'_, UnixListener>> for Caller {
+    fn connect_info(stream: IncomingStream<'_, UnixListener>) -> Caller {
+        let own = stream.io().as_fd().try_clone_to_owned();
+        Caller(own.ok().map(Arc::new))
+    }
+}
+
+impl Caller {
+    /// Whatever is answered does not arrive.
+    fn hang_up(&self) {
+        if let Some(connection) = &self.0 {
+            // An error means that it has gone already.
+            let _ = rustix::net::shutdown(connection, rustix::net::Shutdown::Both);
+        }
+    }
 }
 
 /// Serves Docker until it is told to stop. `admin` is the daemon's socket, where the configuration's is not meant.
@@ -144,10 +168,11 @@ async fn serve(
         plugin,
         work: work.clone(),
     };
+    let routes = routes(desk).into_make_service_with_connect_info::<Caller>();
     tracing::info!("Docker is served on {}", socket.display());
     watchdog::ready();
     tokio::select! {
-        served = async { axum::serve(listener, routes(desk)).await } => {
+        served = async { axum::serve(listener, routes).await } => {
             served.context(|| format!("{} has failed", socket.display()))?;
         }
         _ = terminate.recv() => {}
@@ -314,12 +339,27 @@ async fn path(State(desk): State<Desk>, body: Bytes) -> Response {
     .await
 }
 
-async fn get(State(desk): State<Desk>, body: Bytes) -> Response {
+/// Docker takes whatever it is answered without a volume for "there is none", and then makes an empty one of that name with
+/// its own driver. So where nobody knows whether there is one it gets no answer: it asks again for a while, without the body
+/// that it has sent already, and then gives up.
+async fn get(
+    State(desk): State<Desk>,
+    ConnectInfo(caller): ConnectInfo<Caller>,
+    body: Bytes,
+) -> Response {
+    if body.is_empty() {
+        caller.hang_up();
+    }
     let name = understood!(named(&body));
     let plugin = desk.plugin.clone();
     desk.answer(async move {
-        let volume = plugin.get(name).await?;
-        Ok(json!({ "Volume": volume, "Err": "" }))
+        let got = plugin.get(name).await;
+        if let Err(failure) = &got
+            && failure.kind != FailureKind::NotFound
+        {
+            caller.hang_up();
+        }
+        Ok(json!({ "Volume": got?, "Err": "" }))
     })
     .await
 }

@@ -1,13 +1,11 @@
-//! A machine with a Docker Engine of its own: namespaces of processes, mounts and network, a `/run` that nobody else sees,
-//! `dockerd` and its containerd, twinblk's daemon and the plugin. It dies as machines do, all at once.
+//! A machine with a Docker Engine of its own: namespaces of processes, mounts and network, a name, a `/run` that nobody else
+//! sees, `dockerd` and its containerd, and whatever else is started on it. It dies as machines do, all at once.
 //!
 //! Needs Debian's `docker.io` and `busybox-static`, and root.
 
 use crate::attached::possible;
-use crate::docker::Plugin;
 use crate::foreign::tool;
 use crate::hosts::Host;
-use crate::node::Node;
 use crate::program::{self, Output, Running};
 use crate::{PATIENCE, wait_for};
 use std::fs::File;
@@ -27,8 +25,7 @@ pub struct Engine {
     cgroup: String,
     first: Option<Running>,
     dockerd: Option<Running>,
-    /// Its plugin.
-    pub plugin: Plugin,
+    live_restore: bool,
 }
 
 /// Whether this machine has what it takes.
@@ -45,38 +42,51 @@ fn found(program: &str) -> bool {
 }
 
 impl Engine {
-    /// For a node whose daemon has not been started yet. Nothing runs.
-    pub fn of(node: &Node, host: &Host) -> Engine {
+    /// On a host, with its files in a folder, which must be there when it begins. Nothing runs.
+    pub fn on(host: &Host, folder: &Path) -> Engine {
         Engine {
             host: host.clone(),
-            folder: node.folder().to_owned(),
+            folder: folder.to_owned(),
             cgroup: host.namespace().to_owned(),
             first: None,
             dockerd: None,
-            plugin: Plugin::beside(node),
+            live_restore: true,
         }
     }
 
-    /// Begins a life of it: daemon, plugin, Docker. Its first process is a shell in a loop, which also buries the dead.
+    /// Its containers end with dockerd. A Swarm refuses others.
+    pub fn without_live_restore(&mut self) {
+        self.live_restore = false;
+    }
+
+    /// The address that others reach it at.
+    pub fn address(&self) -> String {
+        self.host.at(0).ip().to_string()
+    }
+
+    /// Begins a life of it, in which nothing runs yet. Its first process is a shell in a loop, which also buries the dead.
     ///
     /// # Panics
-    /// If anything does not start.
-    pub fn boot(&mut self, node: &mut Node) {
+    /// If it does not begin.
+    pub fn begin(&mut self) {
         let plugins = self.folder.join("plugins");
         std::fs::create_dir_all(&plugins).expect("a folder");
         let _ = std::fs::remove_file(plugins.join("twinblk.sock"));
+        // A machine's /dev does not outlive it.
+        let _ = std::fs::remove_dir_all(self.folder.join("devices"));
         let script = format!(
-            "mount -t tmpfs tmpfs /run && mkdir -p /run/docker/plugins && mount --bind {} /run/docker/plugins && \
-             while sleep 1; do :; done",
+            "hostname {} && mount -t tmpfs tmpfs /run && mkdir -p /run/docker/plugins && \
+             mount --bind {} /run/docker/plugins && while sleep 1; do :; done",
+            self.host.name(),
             plugins.display()
         );
         let [nsenter, net] = self.host.wrapper();
         let mut command = Command::new(nsenter);
-        let spaces = ["--mount", "--pid", "--fork", "--kill-child", "--mount-proc"];
+        let spaces = ["--mount", "--uts", "--pid", "--fork", "--kill-child"];
         command
             .args([&net, "unshare"])
             .args(spaces)
-            .args(["sh", "-c", &script]);
+            .args(["--mount-proc", "sh", "-c", &script]);
         let log = self.folder.join("machine.log");
         self.first = Some(Running::start(command, &log).expect("it starts"));
         wait_for("the machine's /run", PATIENCE, || {
@@ -84,13 +94,6 @@ impl Engine {
             let output = self.run("mountpoint", &["-q", "/run/docker/plugins"]);
             (output.code == Some(0)).then_some(())
         });
-        let wrapper = self.wrapper();
-        let wrapper: Vec<&str> = wrapper.iter().map(String::as_str).collect();
-        node.wrap(&wrapper);
-        node.start();
-        self.plugin.wrap(&wrapper);
-        self.plugin.start();
-        self.start_docker();
     }
 
     /// The first process, whose end is everybody's.
@@ -101,11 +104,15 @@ impl Engine {
         children.split_whitespace().next()?.parse().ok()
     }
 
-    /// The command line that a program's own is appended to, to run on it.
-    fn wrapper(&self) -> Vec<String> {
+    /// The command line that a program's own is appended to, to run on it in this life. Whoever kills what is started so
+    /// kills the program: `nsenter` is only its parent.
+    pub fn wrapper(&self) -> Vec<String> {
         let first = self.first_child().unwrap_or_default().to_string();
-        let words = ["nsenter", "--target", &first, "--mount", "--pid", "--net"];
-        words.map(str::to_owned).to_vec()
+        let enter = ["nsenter", "--target", &first];
+        let spaces = ["--mount", "--uts", "--pid", "--net"];
+        let die = ["setpriv", "--pdeathsig", "KILL", "--"];
+        let words = [&enter[..], &spaces, &die].concat();
+        words.into_iter().map(str::to_owned).collect()
     }
 
     /// Runs a program on it.
@@ -133,12 +140,8 @@ impl Engine {
             .arg("dockerd")
             .arg("--data-root")
             .arg(self.folder.join("docker-data"))
-            .args([
-                "--bridge=none",
-                "--iptables=false",
-                "--ip6tables=false",
-                "--live-restore",
-            ])
+            .args(["--bridge=none", "--iptables=false", "--ip6tables=false"])
+            .arg(format!("--live-restore={}", self.live_restore))
             .arg(format!("--cgroup-parent=/{}", self.cgroup));
         let dockerd = Running::start(command, &self.folder.join("dockerd.log"));
         self.dockerd = Some(dockerd.expect("dockerd starts"));
@@ -162,29 +165,24 @@ impl Engine {
         }
     }
 
-    /// Starts the plugin and dockerd again.
-    pub fn start_docker_and_plugin(&mut self) {
-        self.plugin.start();
-        self.start_docker();
-    }
-
-    /// Takes an image in whose content is a folder's.
+    /// Takes an image in whose content is a folder's, with these changes, which are written as in a Dockerfile.
     ///
     /// # Panics
     /// If it cannot.
-    pub fn import(&self, tree: &Path, name: &str) {
+    pub fn import(&self, tree: &Path, name: &str, changes: &[&str]) {
         let archive = self.folder.join("image.tar");
         let (archive, tree) = (archive.display().to_string(), tree.display().to_string());
         tool("tar", &["-C", &tree, "-cf", &archive, "."]).success();
-        self.docker(&["import", &archive, name]).success();
+        let mut words = vec!["import"];
+        words.extend(changes.iter().flat_map(|change| ["--change", change]));
+        words.extend([archive.as_str(), name]);
+        self.docker(&words).success();
     }
 
     /// Everything on it is killed at once.
-    pub fn die(&mut self, node: &mut Node) {
+    pub fn die(&mut self) {
         self.end();
         self.dockerd = None;
-        self.plugin.kill();
-        node.kill();
         self.forget();
     }
 

@@ -1,22 +1,29 @@
 //! Two machines with a Docker Engine each, an arbiter, and a container that counts.
 
+use crate::agent::Agent;
 use crate::arbiter::Kind;
 use crate::cluster::Cluster;
+use crate::docker::Plugin;
 use crate::engine::{Engine, IMAGE, engines_possible};
-use crate::program::Output;
+use crate::hosts::Host;
+use crate::program::{Output, shipped};
 use crate::scene::Scene;
 use crate::trees::busybox_tree;
 use crate::{PATIENCE, wait_for};
 use std::path::{Path, PathBuf};
 
 /// What the container does: it counts, and says each number when it is on the disk.
-const COUNT: &str = "n=$(tail -n 1 /data/log 2>/dev/null); while :; do n=$((n + 1)); echo $n >> /data/log; sync /data/log; \
+pub const COUNT: &str = "n=$(tail -n 1 /data/log 2>/dev/null); while :; do n=$((n + 1)); echo $n >> /data/log; sync /data/log; \
     echo $n; sleep 0.02; done";
 
-/// Two machines, the arbiter, and the image on both. The machines are dropped first.
+/// Two machines, the arbiter, and the image on both. What is on the machines is dropped first.
 pub struct Machines {
     /// alpha's and beta's.
     pub engines: Vec<Engine>,
+    /// Their plugins.
+    pub plugins: Vec<Plugin>,
+    agents: Vec<Agent>,
+    hook_settings: Vec<String>,
     scene: Scene,
 }
 
@@ -28,23 +35,48 @@ impl Machines {
 
     /// The same, with an image of a tree.
     pub fn with<T>(tree: impl FnOnce(&Path) -> (PathBuf, T)) -> Option<(Machines, T)> {
+        let mut machines = Machines::prepared()?;
+        let (tree, told) = tree(machines.cluster().folder());
+        for node in 0..machines.engines.len() {
+            machines.boot(node);
+            machines.engines[node].import(&tree, IMAGE, &[]);
+        }
+        Some((machines, told))
+    }
+
+    /// The machines, on which nothing runs yet, and the arbiter.
+    pub fn prepared() -> Option<Machines> {
         if !engines_possible() {
             eprintln!(
                 "skipped: Docker Engines need root, FUSE, loop devices, and Debian's docker.io"
             );
             return None;
         }
-        let mut scene = Scene::prepared(Kind::Witness, &["alpha", "beta"])?;
-        let (tree, told) = tree(scene.cluster.folder());
-        let hosts = scene.hosts.all().to_vec();
-        let mut engines = Vec::new();
-        for (node, host) in scene.cluster.nodes.iter_mut().zip(&hosts) {
-            let mut engine = Engine::of(node, host);
-            engine.boot(node);
-            engine.import(&tree, IMAGE);
-            engines.push(engine);
+        let scene = Scene::prepared(Kind::Witness, &["alpha", "beta"])?;
+        let nodes = &scene.cluster.nodes;
+        let hosts = scene.hosts.all();
+        let engines = nodes.iter().zip(hosts);
+        Some(Machines {
+            engines: engines
+                .map(|(node, host)| Engine::on(host, node.folder()))
+                .collect(),
+            plugins: nodes.iter().map(Plugin::beside).collect(),
+            agents: Vec::new(),
+            hook_settings: Vec::new(),
+            scene,
+        })
+    }
+
+    /// A hook that is shipped, as it is, run on both machines by their agents when they boot: `NAME=VALUE` are its settings.
+    pub fn hook(&mut self, name: &str, settings: &[String]) {
+        let hook = shipped(&format!("scripts/hooks/{name}"));
+        for node in &self.scene.cluster.nodes {
+            let agent = Agent::beside(node, "");
+            agent.link("promote", name, &hook);
+            agent.link("demote", name, &hook);
+            self.agents.push(agent);
         }
-        Some((Machines { engines, scene }, told))
+        self.hook_settings = settings.to_vec();
     }
 
     /// The nodes.
@@ -52,14 +84,57 @@ impl Machines {
         &self.scene.cluster
     }
 
+    /// The arbiter's machine.
+    pub fn arbiter_host(&self) -> &Host {
+        let hosts = self.scene.hosts.all();
+        hosts.last().expect("it has one")
+    }
+
     /// Kills all of a machine.
     pub fn die(&mut self, node: usize) {
-        self.engines[node].die(&mut self.scene.cluster.nodes[node]);
+        self.engines[node].die();
+        self.plugins[node].kill();
+        self.scene.cluster.nodes[node].kill();
+        if let Some(agent) = self.agents.get_mut(node) {
+            agent.kill();
+        }
     }
 
     /// Begins another life of it.
     pub fn boot(&mut self, node: usize) {
-        self.engines[node].boot(&mut self.scene.cluster.nodes[node]);
+        let engine = &mut self.engines[node];
+        engine.begin();
+        let wrapper = engine.wrapper();
+        let mut wrapper: Vec<&str> = wrapper.iter().map(String::as_str).collect();
+        let daemon = &mut self.scene.cluster.nodes[node];
+        daemon.wrap(&wrapper);
+        daemon.start();
+        self.plugins[node].wrap(&wrapper);
+        self.plugins[node].start();
+        // Before Docker, as it may be when a machine is started.
+        if let Some(agent) = self.agents.get_mut(node) {
+            wrapper.push("env");
+            wrapper.extend(self.hook_settings.iter().map(String::as_str));
+            agent.wrap(&wrapper);
+            agent.start();
+        }
+        engine.start_docker();
+    }
+
+    /// SIGKILL to a machine's daemon alone.
+    pub fn kill_daemon(&mut self, node: usize) {
+        self.scene.cluster.nodes[node].kill();
+    }
+
+    /// Starts it again.
+    pub fn start_daemon(&mut self, node: usize) {
+        self.scene.cluster.nodes[node].start();
+    }
+
+    /// Starts a machine's plugin and dockerd again.
+    pub fn start_docker_and_plugin(&mut self, node: usize) {
+        self.plugins[node].start();
+        self.engines[node].start_docker();
     }
 
     /// Waits until alpha says that every replica is in sync.

@@ -136,6 +136,17 @@ pub fn run(mut command: Command, limit: Duration) -> Output {
     }
 }
 
+/// A file of this work tree, as it is shipped.
+///
+/// # Panics
+/// If it is not there.
+pub fn shipped(path: &str) -> PathBuf {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
+    let path = root.join(path);
+    path.canonicalize()
+        .unwrap_or_else(|error| panic!("{}: {error}", path.display()))
+}
+
 /// The program under test: `TWINBLK_BIN`, or built once from this work tree.
 ///
 /// # Panics

@@ -7,6 +7,8 @@ use std::path::{Path, PathBuf};
 
 /// Who owns a database's folder in its image.
 pub const DATABASE_USER: u32 = 999;
+/// Where the image `postgres` has its database.
+const POSTGRES_DATA: &str = "var/lib/postgresql/data";
 
 /// Makes a tree with busybox's shell in it, and a file below `/data`.
 ///
@@ -65,6 +67,32 @@ pub fn postgres_tree(folder: &Path) -> (PathBuf, String) {
     (tree, version.join("bin").display().to_string())
 }
 
+/// Makes a tree that does what the image `postgres` does: it makes a database where there is none, in the same folder, and
+/// serves it. Returned as well is what makes an image of it, as in a Dockerfile.
+///
+/// # Panics
+/// If PostgreSQL is not installed; `scripts/setup` installs it.
+pub fn postgres_image_tree(folder: &Path) -> (PathBuf, Vec<String>) {
+    let (tree, programs) = postgres_tree(folder);
+    let data = tree.join(POSTGRES_DATA);
+    std::fs::create_dir_all(&data).expect("a folder");
+    own(&data);
+    let serve = tree.join("serve");
+    let script = format!(
+        "#!/bin/sh\nset -e\n\
+         [ -s /{POSTGRES_DATA}/PG_VERSION ] || initdb -D /{POSTGRES_DATA} -U postgres --auth=trust --locale=C -E UTF8\n\
+         exec postgres -D /{POSTGRES_DATA} -c unix_socket_directories=/tmp -c max_wal_size=64MB\n"
+    );
+    std::fs::write(&serve, script).expect("a file");
+    std::fs::set_permissions(serve, std::fs::Permissions::from_mode(0o755)).expect("root may");
+    let changes = vec![
+        format!("ENV PATH={programs}:/bin PGHOST=/tmp PGUSER=postgres"),
+        format!("USER {DATABASE_USER}:{DATABASE_USER}"),
+        "CMD [\"/serve\"]".to_owned(),
+    ];
+    (tree, changes)
+}
+
 /// As [`postgres_tree`], with Debian's MariaDB.
 ///
 /// # Panics
@@ -94,10 +122,15 @@ fn own_data(tree: &Path, user: &str) {
     std::fs::set_permissions(temporary, mode).expect("root may");
     let data = tree.join("data");
     std::fs::remove_file(data.join("from-image")).expect("it is there");
-    std::fs::set_permissions(&data, std::fs::Permissions::from_mode(0o700)).expect("root may");
+    own(&data);
+}
+
+/// Makes a folder the database's.
+fn own(folder: &Path) {
+    std::fs::set_permissions(folder, std::fs::Permissions::from_mode(0o700)).expect("root may");
     let user = rustix::fs::Uid::from_raw(DATABASE_USER);
     let group = rustix::fs::Gid::from_raw(DATABASE_USER);
-    rustix::fs::chown(data, Some(user), Some(group)).expect("root may");
+    rustix::fs::chown(folder, Some(user), Some(group)).expect("root may");
 }
 
 /// Copies a program and the libraries that it is linked to, to where they are.

@@ -152,6 +152,26 @@ fn neither_the_plugin_s_end_nor_a_removal_loses_anything() {
 }
 
 #[test]
+fn nothing_is_said_of_a_volume_while_its_daemon_is_away() {
+    let Some((mut cluster, plugins)) = pair() else {
+        return;
+    };
+    let plugin = &plugins[0];
+    let size = [("size", "64M")];
+    plugin.create("pgdata", &size).expect("it is created");
+    cluster.nodes[0].kill();
+    // Whatever it said, Docker would take it for "there is none". Asking again it leaves the body out.
+    for body in ["{\"Name\":\"pgdata\"}", ""] {
+        let told = plugin.ask("/VolumeDriver.Get", body);
+        assert!(told.is_err(), "{told:?}");
+    }
+    cluster.nodes[0].start();
+    plugin.get("pgdata").expect("it is there");
+    let told = plugin.get("other").expect_err("there is none");
+    assert!(told.contains("no volume other"), "{told}");
+}
+
+#[test]
 fn a_volume_is_deleted_where_that_was_asked_for() {
     let Some((cluster, plugins)) = pair() else {
         return;
@@ -196,7 +216,9 @@ fn whatever_is_asked_wrongly_is_answered_in_one_line() {
     for call in ["Create", "Remove", "Mount", "Unmount", "Path", "Get"] {
         let of_names = ["", "a/b", "../etc", "A", "a b", "a\nb", &long]
             .map(|name| json!({ "Name": name, "ID": "one", "Opts": { "size": "1G" } }).to_string());
-        let bodies = bodies.iter().map(|body| (*body).to_owned());
+        // To nothing `Get` says nothing.
+        let skipped = usize::from(call == "Get");
+        let bodies = bodies.iter().skip(skipped).map(|body| (*body).to_owned());
         for body in bodies.chain(of_names) {
             let (status, answer) = plugin
                 .ask(&format!("/VolumeDriver.{call}"), &body)

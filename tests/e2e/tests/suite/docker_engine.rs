@@ -123,8 +123,8 @@ fn containers_do_not_notice_what_is_restarted_below_them() {
     let before = epoch(&machines);
 
     machines.engines[0].kill_docker();
-    machines.engines[0].plugin.kill();
-    machines.engines[0].start_docker_and_plugin();
+    machines.plugins[0].kill();
+    machines.start_docker_and_plugin(0);
     let said = machines.said(0).expect("it counts");
     machines.wait_said(0, said + 10);
     let shown =
@@ -158,10 +158,29 @@ fn containers_do_not_notice_what_is_restarted_below_them() {
         (!mounts.contains("/mounts/app")).then_some(())
     };
     wait_for("the mount to go", PATIENCE, clean);
-    machines.engines[0].plugin.wait_clean("app");
+    machines.plugins[0].wait_clean("app");
     // A program that is told so holds it a moment longer: nothing stays after it.
     std::thread::sleep(Duration::from_millis(100));
-    assert_eq!(machines.engines[0].plugin.traces("app"), [""; 0]);
+    assert_eq!(machines.plugins[0].traces("app"), [""; 0]);
+}
+
+#[test]
+fn docker_makes_no_empty_volume_while_the_daemon_is_away() {
+    let Some(mut machines) = Machines::up() else {
+        return;
+    };
+    machines.create("64M");
+    machines.kill_daemon(0);
+    let refused = machines.run(0);
+    assert!(
+        refused.code != Some(0) && refused.stderr.contains("error while checking"),
+        "{refused:?}"
+    );
+    machines.start_daemon(0);
+    let listed = machines.engines[0].docker(&["volume", "ls", "--format", "{{.Driver}} {{.Name}}"]);
+    assert_eq!(listed.success(), "twinblk app\n");
+    machines.run(0).success();
+    machines.wait_said(0, 1);
 }
 
 /// The commands of the page on migrating, with these words in the place of its names.

@@ -2,18 +2,14 @@
 
 use e2e::PATIENCE;
 use e2e::foreign::tool;
-use e2e::program::{self, Output};
+use e2e::program::{self, Output, shipped};
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
 pub(crate) fn example(name: &str) -> PathBuf {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../scripts/hooks");
-    folder
-        .canonicalize()
-        .expect("the hooks are there")
-        .join(name)
+    shipped(&format!("scripts/hooks/{name}"))
 }
 
 fn is_there(program: &str) -> bool {
@@ -38,11 +34,15 @@ impl Fakes {
             let script = format!(
                 "#!/bin/sh\necho \"{program} $*\" >> {calls}\n[ -t 0 ] || cat >> {calls}\n[ ! -e {calls}.fail ]\n"
             );
-            let path = fakes.file(program);
-            fs::write(&path, script).expect("a program");
-            fs::set_permissions(path, PermissionsExt::from_mode(0o755)).expect("a program");
+            fakes.add(program, &script);
         }
         fakes
+    }
+
+    fn add(&self, program: &str, script: &str) {
+        let path = self.file(program);
+        fs::write(&path, script).expect("a program");
+        fs::set_permissions(path, PermissionsExt::from_mode(0o755)).expect("a program");
     }
 
     fn file(&self, name: &str) -> PathBuf {
@@ -74,6 +74,7 @@ fn every_example_is_plain_shell_and_says_how_it_is_installed() {
         "virtual-ip",
         "systemd-target",
         "docker-compose",
+        "swarm-label",
         "dns-update",
     ] {
         let path = example(name);
@@ -101,9 +102,7 @@ fn a_systemd_target_follows_the_volume() {
     let fakes = Fakes::new(&["systemctl"]);
     // The real one where there is one; else one for the only name that is asked for.
     if !is_there("systemd-escape") {
-        let path = fakes.file("systemd-escape");
-        fs::write(&path, "#!/bin/sh\nprintf '%s\\n' \"$1\"\n").expect("a program");
-        fs::set_permissions(path, PermissionsExt::from_mode(0o755)).expect("a program");
+        fakes.add("systemd-escape", "#!/bin/sh\nprintf '%s\\n' \"$1\"\n");
     }
     fakes.run("systemd-target", "promote", &[]).success();
     assert_eq!(
@@ -124,7 +123,7 @@ fn a_systemd_target_follows_the_volume() {
 
 #[test]
 fn a_compose_project_follows_the_volume() {
-    let fakes = Fakes::new(&["docker"]);
+    let fakes = Fakes::new(&["docker", "docker-compose"]);
     let projects = fakes.file("compose");
     let settings = [("COMPOSE_DIRECTORY", projects.as_path())];
     // A volume without a project has nothing to start.
@@ -134,19 +133,25 @@ fn a_compose_project_follows_the_volume() {
     fs::create_dir_all(projects.join("pg.data")).expect("a folder");
     let file = projects.join("pg.data/compose.yaml");
     fs::write(&file, "services: {db: {image: postgres}}\n").expect("it is written");
-    let common = format!(
-        "docker compose --project-name twinblk-pg_data --file {}",
-        file.display()
-    );
+    let common = format!("--project-name twinblk-pg_data --file {}", file.display());
+    let up = format!("{common} up --detach --remove-orphans");
+    let down = format!("{common} down --timeout 10");
+    let before = ["docker version", "docker compose version"].map(str::to_owned);
     fakes.run("docker-compose", "promote", &settings).success();
-    assert_eq!(
-        fakes.calls(),
-        [format!("{common} up --detach --remove-orphans")]
-    );
+    let called = [&before[..], &[format!("docker compose {up}")]].concat();
+    assert_eq!(fakes.calls(), called);
     fakes.run("docker-compose", "demote", &settings).success();
-    assert_eq!(fakes.calls(), [format!("{common} down --timeout 10")]);
+    let called = [&before[..], &[format!("docker compose {down}")]].concat();
+    assert_eq!(fakes.calls(), called);
     fakes.run("docker-compose", "frozen", &settings).success();
     assert_eq!(fakes.calls(), [""; 0]);
+
+    // A Docker without that plugin, as Debian 12's.
+    fakes.add("docker", "#!/bin/sh\n[ \"$1\" = version ]\n");
+    fakes.run("docker-compose", "promote", &settings).success();
+    assert_eq!(fakes.calls(), [format!("docker-compose {up}")]);
+    fakes.run("docker-compose", "demote", &settings).success();
+    assert_eq!(fakes.calls(), [format!("docker-compose {down}")]);
 
     // The real program knows these words, where it is installed.
     if is_there("docker") && tool("docker", &["compose", "version"]).code == Some(0) {
@@ -164,6 +169,62 @@ fn a_compose_project_follows_the_volume() {
         ];
         let config = tool("docker", &[&words[..], &["config", "--quiet"]].concat());
         assert_eq!(config.code, Some(0), "{config:?}");
+    }
+}
+
+/// Docker on a node of a Swarm whose other node is `other`: it is up when it is asked for the second time.
+fn swarm() -> Fakes {
+    let fakes = Fakes::new(&[]);
+    let folder = fakes.folder.path().display();
+    let script = format!(
+        "#!/bin/sh\ncd {folder}\necho \"$*\" >> calls\n\
+         case \"$1 $2\" in\n\
+         'info --format') [ -e up ] || {{ : > up; exit 1; }}; cat swarm ;;\n\
+         'node ls') echo own; echo other ;;\n\
+         'node inspect') cat labelled ;;\n\
+         esac\n"
+    );
+    fakes.add("docker", &script);
+    fakes
+}
+
+#[test]
+fn a_label_of_the_swarm_follows_the_volume() {
+    let fakes = swarm();
+    let set = |file: &str, text: &str| fs::write(fakes.file(file), text).expect("it is written");
+    let updates = |event: &str| {
+        let settings = [("TWINBLK_EPOCH", Path::new("5"))];
+        fakes.run("swarm-label", event, &settings).success();
+        let calls = fakes.calls();
+        let updates = calls
+            .iter()
+            .filter_map(|call| call.strip_prefix("node update "));
+        updates.map(str::to_owned).collect::<Vec<_>>()
+    };
+    let label = "twinblk.pg.data";
+    let add = format!("--label-add {label}=primary --label-add {label}.epoch=5 own");
+    let take = |node: &str| format!("--label-rm {label} --label-rm {label}.epoch {node}");
+    set("swarm", "active true own\n");
+
+    set("labelled", "own 5\nother 4\n");
+    assert_eq!(updates("promote"), [add.clone(), take("other")]);
+    // One that became the primary later keeps it.
+    set("labelled", "other 6\nown 5\n");
+    assert_eq!(updates("promote"), [add]);
+    assert_eq!(updates("demote"), [take("own")]);
+    // The other node has taken it already.
+    set("labelled", "\nother 6\n");
+    assert_eq!(updates("demote"), [""; 0]);
+    assert_eq!(updates("alone"), [""; 0]);
+
+    // Only a manager can do it.
+    for state in ["inactive false \n", "active false own\n"] {
+        set("swarm", state);
+        let told = fakes.run("swarm-label", "promote", &[]);
+        assert!(
+            told.code == Some(1) && told.stderr.contains("no manager"),
+            "{told:?}"
+        );
     }
 }
 

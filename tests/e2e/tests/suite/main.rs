@@ -11,6 +11,8 @@ mod devices;
 mod docker;
 mod docker_databases;
 mod docker_engine;
+mod docker_examples;
+mod docker_plain;
 mod events;
 mod failback;
 mod failover;

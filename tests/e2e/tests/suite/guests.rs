@@ -29,6 +29,11 @@ const LONG_TIME_MAX: Duration = Duration::from_secs(3_000);
 
 /// Runs tests of this program, one after the other, in a guest.
 fn run_in_guest(tests: &[&str]) {
+    run_in_guest_with(|_| (), tests);
+}
+
+/// The same in a guest with more in it.
+fn run_in_guest_with(add: impl FnOnce(&mut Guest), tests: &[&str]) {
     // Within one there is no other.
     if std::env::var_os(IN_GUEST).is_some() {
         return;
@@ -39,6 +44,7 @@ fn run_in_guest(tests: &[&str]) {
     for name in PROGRAMS {
         guest.program(name);
     }
+    add(&mut guest);
     guest.program_at(program::twinblk(), Path::new("/usr/bin/twinblk"));
     let own = std::env::current_exe().expect("it runs");
     guest.program_at(&own, Path::new("/usr/bin/suite"));
@@ -87,6 +93,19 @@ fn the_kernel_s_driver_does_what_a_disk_does() {
         "attach_kernel::a_device_is_the_kernel_s_own",
         "attach_kernel::an_ext4_grows_online",
     ]);
+}
+
+#[test]
+fn volumes_are_encrypted() {
+    let programs = ["blkdiscard", "cryptsetup"];
+    run_in_guest_with(
+        |guest| programs.iter().for_each(|name| guest.program(name)),
+        &[
+            "encryption::a_volume_holds_a_container",
+            "encryption::a_container_passes_discards_on_and_grows",
+            "encryption::a_container_holds_a_replica",
+        ],
+    );
 }
 
 #[test]

@@ -11,6 +11,7 @@ mod devices;
 mod docker;
 mod docker_databases;
 mod docker_engine;
+mod encryption;
 mod events;
 mod failback;
 mod failover;

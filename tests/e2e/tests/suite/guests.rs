@@ -22,6 +22,13 @@ const PROGRAMS: &[&str] = &[
     "sync",
     "umount",
 ];
+/// DRBD's own, and those that it hands over to for the version of it that is in the kernel.
+const DRBD: &[&str] = &[
+    "sbin/drbdadm",
+    "sbin/drbdmeta",
+    "lib/drbd/drbdadm-84",
+    "lib/drbd/drbdsetup-84",
+];
 /// Emulated, everything takes several times as long.
 const TIME_MAX: Duration = Duration::from_secs(540);
 /// The same in the long run.
@@ -105,6 +112,17 @@ fn volumes_are_encrypted() {
             "encryption::a_container_passes_discards_on_and_grows",
             "encryption::a_container_holds_a_replica",
         ],
+    );
+}
+
+#[test]
+fn volumes_begin_with_drbd_s_devices() {
+    run_in_guest_with(
+        |guest| {
+            guest.program("blkdiscard");
+            DRBD.iter().for_each(|path| guest.unpacked(path));
+        },
+        &["drbd::a_volume_begins_with_a_device_of_drbd"],
     );
 }
 

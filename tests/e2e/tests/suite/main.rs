@@ -11,6 +11,7 @@ mod devices;
 mod docker;
 mod docker_databases;
 mod docker_engine;
+mod drbd;
 mod encryption;
 mod events;
 mod failback;

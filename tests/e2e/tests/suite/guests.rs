@@ -103,6 +103,16 @@ fn the_kernel_s_driver_does_what_a_disk_does() {
 }
 
 #[test]
+fn a_device_s_unit_is_under_systemd() {
+    let units = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../scripts/systemd");
+    let unit = units.join("twinblk-attach@.service");
+    run_in_guest_with(
+        |guest| guest.service_manager(&[unit]),
+        &["attach_unit::a_device_whose_process_dies_is_gone_on_with"],
+    );
+}
+
+#[test]
 fn volumes_are_encrypted() {
     let programs = ["blkdiscard", "cryptsetup"];
     run_in_guest_with(

@@ -4,6 +4,7 @@
 mod arbiter;
 mod attach;
 mod attach_kernel;
+mod attach_unit;
 mod client;
 mod crash;
 mod daemon;

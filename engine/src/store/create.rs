@@ -194,8 +194,8 @@ fn prepare_device(path: &Path, size_bytes: u64) -> Result<(), OpenError> {
     let mut start = vec![0; FOREIGN_BYTES.min(usize::try_from(found).unwrap_or(FOREIGN_BYTES))];
     device.read_exact_at(&mut start, 0).at(path, "read it")?;
     if start.iter().any(|byte| *byte != 0) {
-        let message = "the device is not empty: clear its first MiB (wipefs, blkdiscard) if \
-                       nothing on it is needed";
+        let message = "the device is not empty: if nothing on it is needed, zero its first MiB \
+                       (blkdiscard --zeroout --length 1M)";
         return Err(refusal(path, message));
     }
     // All replicas of a new volume are known to be zero.

@@ -27,12 +27,25 @@ mount -t tmpfs tmp /tmp
 mount -t tmpfs run /run
 hostname guest
 ip link set lo up
-for module in /modules/*.ko; do insmod $module; done
-sh /command
-echo guest-ended $?
-poweroff -f
+for module in $(cat /modules/order); do insmod /modules/$module; done
+[ ! -e /lib/systemd/systemd ] || exec /lib/systemd/systemd
+sh /end
 ";
-/// What INIT prints before the command's exit code.
+/// What is done in the end.
+const END: &str = "sh /command\necho guest-ended $?\npoweroff -f\n";
+/// Who does it where there is a service manager.
+const END_UNIT: &str = r"
+[Unit]
+DefaultDependencies=no
+[Service]
+Environment=PATH=/usr/sbin:/usr/bin:/sbin:/bin HOME=/ TMPDIR=/tmp
+ExecStart=/bin/busybox sh /end
+StandardOutput=file:/dev/console
+StandardError=inherit
+";
+/// All that it is to start.
+const DEFAULT_TARGET: &str = "[Unit]\nDefaultDependencies=no\nWants=end.service\n";
+/// What END prints before the command's exit code.
 const ENDED: &str = "guest-ended ";
 
 /// A guest that is being put together.
@@ -71,15 +84,47 @@ impl Guest {
             guest.write(|archive| archive.folder(Path::new(name)));
         }
         guest.text("init", INIT);
+        guest.text("end", END);
         guest.copy(Path::new("/usr/bin/busybox"), Path::new("bin/busybox"));
-        // In the order of their names they can be loaded.
-        for name in ["libcrc32c.ko", "nbd.ko", "xfs.ko"] {
-            let module = guest.tools.join(name);
-            if module.exists() {
-                guest.copy(&module, &Path::new("modules").join(name));
-            }
-        }
+        guest.modules();
         Some(guest)
+    }
+
+    /// Adds the modules that were unpacked, and in which order they are loaded; others are in the kernel itself.
+    fn modules(&mut self) {
+        let order = std::fs::read_to_string(self.tools.join("modules"));
+        let order = order.expect("it is written with the modules");
+        let names = order.lines().map(|name| format!("{name}.ko"));
+        let present: Vec<_> = names
+            .filter(|name| self.tools.join(name).exists())
+            .collect();
+        for name in &present {
+            self.copy(&self.tools.join(name), &Path::new("modules").join(name));
+        }
+        self.text("modules/order", &present.join("\n"));
+    }
+
+    /// Has systemd be there, with these units.
+    ///
+    /// # Panics
+    /// If it is not installed, or they cannot be read.
+    pub fn service_manager(&mut self, units: &[PathBuf]) {
+        let systemd = Path::new("/lib/systemd/systemd");
+        self.program_at(systemd, systemd);
+        self.program("systemctl");
+        let folder = Path::new("/lib/systemd/system");
+        // What any unit depends on that says nothing else.
+        let targets = ["basic.target", "sysinit.target"].map(|name| folder.join(name));
+        for unit in units.iter().chain(&targets) {
+            self.copy(unit, &folder.join(unit.file_name().unwrap_or_default()));
+        }
+        for (name, text) in [
+            ("end.service", END_UNIT),
+            ("default.target", DEFAULT_TARGET),
+        ] {
+            self.write(|archive| archive.text(&folder.join(name), text));
+        }
+        self.text("etc/machine-id", "0123456789abcdef0123456789abcdef\n");
     }
 
     /// Adds a program of this machine's, with the libraries that it needs.
@@ -94,6 +139,15 @@ impl Guest {
             .find(|path| path.exists());
         let path = found.unwrap_or_else(|| panic!("{name} is not installed"));
         self.program_at(&path, &Path::new("/usr/bin").join(name));
+    }
+
+    /// Adds a program of those that scripts/guest has unpacked, at the place where it would be installed.
+    ///
+    /// # Panics
+    /// If there is none.
+    pub fn unpacked(&mut self, path: &str) {
+        let from = self.tools.join(path);
+        self.program_at(&from, &Path::new("/").join(path));
     }
 
     /// Adds a program at another place.

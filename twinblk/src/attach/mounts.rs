@@ -2,15 +2,21 @@
 
 use crate::failure::{Context, Failure};
 use rustix::mount::UnmountFlags;
+use std::ffi::{OsStr, OsString};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
-/// Where a device or a part of it is mounted, innermost last; as this process sees it.
+/// Where the kernel tells of block devices, by their names.
+const SYSTEM: &str = "/sys/class/block";
+
+/// Where a device, or what lies on it, is mounted, innermost last; as this process sees it.
 pub(super) fn mounts(device: &Path) -> Result<Vec<PathBuf>, Failure> {
     let doing = || format!("cannot look at {}", device.display());
     let number = std::fs::metadata(device).context(doing)?.rdev();
     let mut numbers = vec![(rustix::fs::major(number), rustix::fs::minor(number))];
-    numbers.extend(partitions(device));
+    let system = Path::new(SYSTEM);
+    let above = lies_on(system, device.file_name().unwrap_or_default());
+    numbers.extend(above.iter().filter_map(|name| number_of(system, name)));
     let table = std::fs::read_to_string("/proc/self/mountinfo").context(doing)?;
     Ok(mounts_of(&table, &numbers))
 }
@@ -28,16 +34,34 @@ pub(super) fn unmount_all(device: &Path) -> Result<(), Failure> {
     Ok(())
 }
 
-/// The numbers of a device's partitions.
-fn partitions(device: &Path) -> Vec<(u32, u32)> {
-    let name = device.file_name().unwrap_or_default();
-    let folder = std::fs::read_dir(Path::new("/sys/class/block").join(name));
-    let parts = folder.into_iter().flatten().flatten().filter_map(|entry| {
-        let number = std::fs::read_to_string(entry.path().join("dev")).ok()?;
-        let (major, minor) = number.trim().split_once(':')?;
-        Some((major.parse().ok()?, minor.parse().ok()?))
-    });
-    parts.collect()
+/// The partitions of a device, and what lies on it and on nothing else: an encrypted container, a logical volume.
+fn lies_on(system: &Path, device: &OsStr) -> Vec<OsString> {
+    let folder = |name: &OsStr| system.join(name);
+    let mut found = vec![device.to_owned()];
+    let parts = names_in(&folder(device));
+    found.extend(parts.into_iter().filter(|part| folder(part).exists()));
+    let mut next = 0;
+    while let Some(name) = found.get(next) {
+        for holder in names_in(&folder(name).join("holders")) {
+            let below = names_in(&folder(&holder).join("slaves"));
+            if !found.contains(&holder) && below.iter().all(|name| found.contains(name)) {
+                found.push(holder);
+            }
+        }
+        next += 1;
+    }
+    found.split_off(1)
+}
+
+fn names_in(folder: &Path) -> Vec<OsString> {
+    let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
+    entries.map(|entry| entry.file_name()).collect()
+}
+
+fn number_of(system: &Path, name: &OsStr) -> Option<(u32, u32)> {
+    let number = std::fs::read_to_string(system.join(name).join("dev")).ok()?;
+    let (major, minor) = number.trim().split_once(':')?;
+    Some((major.parse().ok()?, minor.parse().ok()?))
 }
 
 /// The mount points of devices in `/proc/self/mountinfo`.
@@ -77,12 +101,13 @@ fn unescaped(text: &str) -> PathBuf {
             }
         }
     }
-    std::ffi::OsString::from_vec(bytes).into()
+    OsString::from_vec(bytes).into()
 }
 
 #[cfg(test)]
 mod tests {
-    use super::{mounts_of, unescaped};
+    use super::{lies_on, mounts_of, unescaped};
+    use std::ffi::OsStr;
     use std::path::Path;
 
     const TABLE: &str = "22 1 254:0 / / rw,relatime shared:1 - ext4 /dev/vda rw\n\
@@ -98,6 +123,29 @@ mod tests {
         let found = mounts_of(TABLE, &[(7, 31), (7, 3)]);
         assert_eq!(found.len(), 3);
         assert!(mounts_of(TABLE, &[(7, 1)]).is_empty());
+    }
+
+    /// As the kernel has it: a device with a partition that holds a container with a logical volume in it, and with one that
+    /// another device has a share in.
+    #[test]
+    fn what_lies_on_a_device_alone_is_found() {
+        let system = tempfile::tempdir().expect("a folder");
+        let lies = |upper: &str, lower: &str| {
+            for path in [[lower, "holders", upper], [upper, "slaves", lower]] {
+                let path: std::path::PathBuf = path.iter().collect();
+                std::fs::create_dir_all(system.path().join(path)).expect("a folder");
+            }
+        };
+        for part in ["nbd1", "nbd1/nbd1p1", "nbd1p1", "nbd1/queue", "nbd2"] {
+            std::fs::create_dir_all(system.path().join(part)).expect("a folder");
+        }
+        lies("dm-0", "nbd1p1");
+        lies("dm-1", "dm-0");
+        lies("md0", "dm-0");
+        lies("md0", "nbd2");
+        let above = |name: &str| lies_on(system.path(), OsStr::new(name));
+        assert_eq!(above("nbd1"), ["nbd1p1", "dm-0", "dm-1"]);
+        assert!(above("nbd2").is_empty() && above("nbd3").is_empty());
     }
 
     #[test]

@@ -24,11 +24,17 @@ pub(crate) fn pair(volume: &str, size: &str) -> Option<Cluster> {
     if !possible() {
         return None;
     }
+    let cluster = nodes();
+    cluster.create(volume, size);
+    Some(cluster)
+}
+
+/// Two nodes whose volumes can be attached.
+pub(crate) fn nodes() -> Cluster {
     let mut cluster = Cluster::prepared(&["alpha", "beta"]);
     cluster.nodes.iter().for_each(Attached::prepare);
     cluster.start();
-    cluster.create(volume, size);
-    Some(cluster)
+    cluster
 }
 
 /// fio in a folder, which verifies at the end all that it has written. Its pace is fixed, so that it lasts.
@@ -125,7 +131,7 @@ fn members_come_and_go_below_a_mount() {
     assert_equal(&cluster, "members");
 }
 
-fn allocated(path: &Path) -> u64 {
+pub(crate) fn allocated(path: &Path) -> u64 {
     std::fs::metadata(path).expect("the file is there").blocks() * 512
 }
 

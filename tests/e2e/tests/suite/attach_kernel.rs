@@ -17,11 +17,11 @@ const SILENCE: Duration = Duration::from_secs(14);
 /// Emulated, all of a file's exercise takes this long at most.
 const EXERCISE_MAX: Duration = Duration::from_secs(2_400);
 
-fn kernel_pair(volume: &str) -> Option<Cluster> {
+pub(crate) fn kernel_pair(volume: &str) -> Option<Cluster> {
     (backend() == "nbd").then(|| pair(volume, "64M"))?
 }
 
-fn is_used(device: &str) -> bool {
+pub(crate) fn is_used(device: &str) -> bool {
     let name = device.strip_prefix("/dev/").expect("it is a device");
     Path::new("/sys/block").join(name).join("pid").exists()
 }

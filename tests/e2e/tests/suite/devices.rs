@@ -15,14 +15,14 @@ const BLOCKS: u64 = 16 << 10;
 
 /// A loop device over a file of its own. The kernel detaches it when nobody has it open any more, however this
 /// process ends.
-struct Device {
+pub(crate) struct Device {
     file: tempfile::NamedTempFile,
-    path: String,
+    pub(crate) path: String,
     _held: File,
 }
 
 impl Device {
-    fn new(bytes: u64) -> Device {
+    pub(crate) fn new(bytes: u64) -> Device {
         let file = tempfile::NamedTempFile::new().expect("a file");
         file.as_file().set_len(bytes).expect("it is extended");
         let name = file.path().to_str().expect("its name is UTF-8");
@@ -37,9 +37,15 @@ impl Device {
         }
     }
 
-    fn file(&self) -> &Path {
+    pub(crate) fn file(&self) -> &Path {
         self.file.path()
     }
+}
+
+/// How large a block device is.
+pub(crate) fn size_bytes(device: &str) -> u64 {
+    let size = tool("blockdev", &["--getsize64", device]).success();
+    size.trim().parse().expect("a number")
 }
 
 fn create(node: &Node, backing: &[(&str, &str)]) -> e2e::program::Output {
@@ -133,7 +139,8 @@ fn a_device_that_may_be_somebody_s_is_left_alone() {
     drop(file);
     let refused = create(&cluster.nodes[0], &[("alpha", &device.path)]);
     assert_eq!(refused.code, Some(3), "{refused:?}");
-    assert!(refused.stderr.contains("wipefs"), "{refused:?}");
+    let remedy = "blkdiscard --zeroout --length 1M";
+    assert!(refused.stderr.contains(remedy), "{refused:?}");
     let mut bytes = [0; 10];
     let file = File::open(device.file()).expect("the file opens");
     file.read_exact_at(&mut bytes, 4096).expect("it reads");
@@ -141,7 +148,8 @@ fn a_device_that_may_be_somebody_s_is_left_alone() {
     assert_eq!(cluster.nodes[0].ok(&["volume", "ls", "--quiet"]), "");
 
     // Once it is empty it is taken, and given back as it is when the volume is removed.
-    tool("blkdiscard", &[&device.path]).success();
+    let words: Vec<&str> = remedy.split(' ').skip(1).collect();
+    tool("blkdiscard", &[&words[..], &[&device.path]].concat()).success();
     let created = create(&cluster.nodes[0], &[("alpha", &device.path)]);
     assert_eq!(created.code, Some(0), "{created:?}");
     cluster.nodes[0].wait_state("main", "Protected");

@@ -22,6 +22,13 @@ const PROGRAMS: &[&str] = &[
     "sync",
     "umount",
 ];
+/// DRBD's own, and those that it hands over to for the version of it that is in the kernel.
+const DRBD: &[&str] = &[
+    "sbin/drbdadm",
+    "sbin/drbdmeta",
+    "lib/drbd/drbdadm-84",
+    "lib/drbd/drbdsetup-84",
+];
 /// Emulated, everything takes several times as long.
 const TIME_MAX: Duration = Duration::from_secs(540);
 /// The same in the long run.
@@ -29,6 +36,11 @@ const LONG_TIME_MAX: Duration = Duration::from_secs(3_000);
 
 /// Runs tests of this program, one after the other, in a guest.
 fn run_in_guest(tests: &[&str]) {
+    run_in_guest_with(|_| (), tests);
+}
+
+/// The same in a guest with more in it.
+fn run_in_guest_with(add: impl FnOnce(&mut Guest), tests: &[&str]) {
     // Within one there is no other.
     if std::env::var_os(IN_GUEST).is_some() {
         return;
@@ -39,6 +51,7 @@ fn run_in_guest(tests: &[&str]) {
     for name in PROGRAMS {
         guest.program(name);
     }
+    add(&mut guest);
     guest.program_at(program::twinblk(), Path::new("/usr/bin/twinblk"));
     let own = std::env::current_exe().expect("it runs");
     guest.program_at(&own, Path::new("/usr/bin/suite"));
@@ -87,6 +100,40 @@ fn the_kernel_s_driver_does_what_a_disk_does() {
         "attach_kernel::a_device_is_the_kernel_s_own",
         "attach_kernel::an_ext4_grows_online",
     ]);
+}
+
+#[test]
+fn a_device_s_unit_is_under_systemd() {
+    let units = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../scripts/systemd");
+    let unit = units.join("twinblk-attach@.service");
+    run_in_guest_with(
+        |guest| guest.service_manager(&[unit]),
+        &["attach_unit::a_device_whose_process_dies_is_gone_on_with"],
+    );
+}
+
+#[test]
+fn volumes_are_encrypted() {
+    let programs = ["blkdiscard", "cryptsetup"];
+    run_in_guest_with(
+        |guest| programs.iter().for_each(|name| guest.program(name)),
+        &[
+            "encryption::a_volume_holds_a_container",
+            "encryption::a_container_passes_discards_on_and_grows",
+            "encryption::a_container_holds_a_replica",
+        ],
+    );
+}
+
+#[test]
+fn volumes_begin_with_drbd_s_devices() {
+    run_in_guest_with(
+        |guest| {
+            guest.program("blkdiscard");
+            DRBD.iter().for_each(|path| guest.unpacked(path));
+        },
+        &["drbd::a_volume_begins_with_a_device_of_drbd"],
+    );
 }
 
 #[test]

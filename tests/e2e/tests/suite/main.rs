@@ -4,6 +4,7 @@
 mod arbiter;
 mod attach;
 mod attach_kernel;
+mod attach_unit;
 mod client;
 mod crash;
 mod daemon;
@@ -13,6 +14,8 @@ mod docker_databases;
 mod docker_engine;
 mod docker_examples;
 mod docker_plain;
+mod drbd;
+mod encryption;
 mod events;
 mod failback;
 mod failover;

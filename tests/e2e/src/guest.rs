@@ -1,9 +1,12 @@
 //! A machine of its own, with Debian's kernel and what it needs of this one's programs, in QEMU.
 //!
 //! It has no disk and no network: all that it runs is in the archive that it boots from, and what it prints comes by its
-//! serial console. It is emulated, so that it needs neither root nor KVM, and slow.
+//! serial console. It is emulated, so that it needs neither root nor KVM, and slow. A [`System`] has systemd and a network, too.
 
 mod archive;
+mod system;
+
+pub use system::System;
 
 use crate::program::{self, Output};
 use archive::Archive;
@@ -14,8 +17,6 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
-/// The guest's memory. Its files are in there, too.
-const MEMORY: &str = "3G";
 /// What the first program of the guest does: what it is to run is in /command.
 const INIT: &str = r"#!/bin/busybox sh
 export PATH=/usr/sbin:/usr/bin:/sbin:/bin HOME=/ TMPDIR=/tmp
@@ -59,11 +60,16 @@ pub struct Guest {
 }
 
 impl Guest {
-    /// One with a shell and this machine's kernel modules for block devices; `None` where there is no such machine to be had.
+    /// One with a shell and the kernel's modules; `None` where there is no such machine to be had.
     ///
     /// # Panics
     /// If `scripts/guest` has not been run, or its files cannot be read.
     pub fn new() -> Option<Guest> {
+        Guest::with(INIT)
+    }
+
+    /// One that begins with another script.
+    fn with(init: &str) -> Option<Guest> {
         if std::env::consts::ARCH != "x86_64" {
             return None;
         }
@@ -83,7 +89,7 @@ impl Guest {
         for name in ["bin", "dev", "etc", "modules", "proc", "run", "sys", "tmp"] {
             guest.write(|archive| archive.folder(Path::new(name)));
         }
-        guest.text("init", INIT);
+        guest.text("init", init);
         guest.text("end", END);
         guest.copy(Path::new("/usr/bin/busybox"), Path::new("bin/busybox"));
         guest.modules();
@@ -180,6 +186,7 @@ impl Guest {
     }
 
     fn text(&mut self, to: &str, text: &str) {
+        self.parents(Path::new(to));
         self.write(|archive| archive.text(Path::new(to), text));
     }
 
@@ -203,7 +210,9 @@ impl Guest {
     pub fn run(mut self, commands: &str, limit: Duration) -> Output {
         self.text("command", commands);
         self.archive.finish().expect("it is written");
-        let output = program::run(self.machine(), limit);
+        let mut machine = self.machine("");
+        machine.args(["-smp", "2", "-m", "3G"]);
+        let output = program::run(machine, limit);
         let console = output.stdout.replace('\r', "");
         let code = console
             .rsplit_once(ENDED)
@@ -220,7 +229,9 @@ impl Guest {
         }
     }
 
-    fn machine(&self) -> Command {
+    /// It, without processors and memory, in which its files are, too; with these settings for the kernel and those who read
+    /// them there.
+    fn machine(&self, settings: &str) -> Command {
         let unpacked = self.tools.join("usr/bin/qemu-system-x86_64");
         let mut command = if unpacked.exists() {
             let mut command = Command::new(unpacked);
@@ -242,25 +253,13 @@ impl Guest {
             Command::new("qemu-system-x86_64")
         };
         command
-            .args([
-                "-accel",
-                "tcg,thread=multi",
-                "-cpu",
-                "max",
-                "-smp",
-                "2",
-                "-m",
-                MEMORY,
-            ])
-            .args([
-                "-nodefaults",
-                "-no-reboot",
-                "-display",
-                "none",
-                "-serial",
-                "stdio",
-            ])
-            .args(["-append", "console=ttyS0 quiet panic=-1"])
+            .args(["-accel", "tcg,thread=multi", "-cpu", "max"])
+            .args(["-nodefaults", "-no-reboot"])
+            .args(["-display", "none", "-serial", "stdio"])
+            .arg("-append")
+            .arg(format!(
+                "console=ttyS0 quiet panic=-1 mitigations=off {settings}"
+            ))
             .arg("-kernel")
             .arg(self.tools.join("vmlinuz"))
             .arg("-initrd")

@@ -28,6 +28,7 @@ mod hooks;
 mod hosts;
 mod http;
 mod images;
+mod installed;
 mod metadata;
 mod nodes;
 mod quorum;

@@ -25,6 +25,7 @@ mod messages;
 mod mounts;
 mod netlink;
 mod outstanding;
+mod patience;
 mod place;
 mod reach;
 mod reign;

@@ -6,9 +6,10 @@
 //! This process keeps their descriptors, so that it sees them end, and can end them: a kernel that is in the middle of
 //! sending to a daemon that takes nothing would end a device only after that.
 
-use super::kernel_device::{KernelDevice, NotGiven};
+use super::kernel_device::{KernelDevice, NotGiven, TIMEOUT};
 use super::netlink::Notices;
 use super::outstanding::Operation;
+use super::patience::Patience;
 use super::reach::Reach;
 use crate::daemon::blocking;
 use crate::failure::{Context, Failure};
@@ -34,6 +35,7 @@ pub(super) struct Given {
     device: KernelDevice,
     sockets: Vec<OwnedFd>,
     notices: Notices,
+    patience: Patience,
     // The kernel may have others, of a process before this one.
     others: bool,
 }
@@ -56,6 +58,7 @@ impl Given {
             device,
             sockets,
             notices,
+            patience: Patience::new(Instant::now()),
             others,
         })
     }
@@ -73,6 +76,8 @@ impl Given {
                 return;
             }
             tracing::info!("{}: the kernel has lost a connection", reach.name);
+            let timeout = self.patience.lost(Instant::now());
+            self.wait_for_answers(timeout).await;
             while let Err(reason) = self.replace(reach).await {
                 match reason {
                     NotGiven::Gone => return,
@@ -92,6 +97,9 @@ impl Given {
                 }
                 () = sleep(LOOK_PERIOD) => false,
             };
+            if let Some(timeout) = self.patience.calmed(Instant::now()) {
+                self.wait_for_answers(timeout).await;
+            }
             if self.sockets.iter().any(has_ended) || (told && self.others) {
                 return;
             }
@@ -108,6 +116,15 @@ impl Given {
         let sockets = sockets.map_err(|error| NotGiven::NotNow(error.to_string()))?;
         reach.answers(Operation::Flush).await;
         self.give(sockets).await
+    }
+
+    /// Tells the kernel how long to wait. Where it takes no such word it takes no connection either, and says why.
+    async fn wait_for_answers(&self, timeout: Duration) {
+        let device = self.device.clone();
+        let asking = blocking(move || Ok(device.wait_for_answers(timeout)));
+        if let Ok(Err(error)) = asking.await {
+            tracing::debug!("the kernel waits no other time for answers: {error}");
+        }
     }
 
     /// Whether somebody has ended the device.
@@ -128,6 +145,8 @@ impl Given {
     pub(super) async fn renew(&mut self, sockets: Vec<OwnedFd>) -> Result<(), NotGiven> {
         self.end();
         self.sockets.clear();
+        self.patience = Patience::new(Instant::now());
+        self.wait_for_answers(TIMEOUT).await;
         self.give(sockets).await
     }
 

@@ -14,7 +14,8 @@ use std::time::Duration;
 /// Nothing fails by that: it waits for connections. It does not look at what was under way when a connection ends
 /// before this time is over, so that it is also the pause that the daemon's restart means for that. It is longer than
 /// what a member's loss takes. (0, for ever, is twice a minute in fact, and each time with a complaint of every request.)
-const TIMEOUT: Duration = Duration::from_secs(10);
+/// At first: see [`Patience`](super::patience::Patience).
+pub(super) const TIMEOUT: Duration = Duration::from_secs(10);
 /// When requests fail although the daemon may come back.
 const DEAD_CONNECTION_TIMEOUT: Duration = Duration::from_secs(86_400);
 /// The same while the size is changed: the kernel waits for what is under way then, and takes no connection meanwhile.
@@ -145,6 +146,14 @@ impl KernelDevice {
         let sectors = std::fs::read_to_string(self.system_folder().join("size"));
         let sectors: Option<u64> = sectors.ok().and_then(|text| text.trim().parse().ok());
         sectors.unwrap_or(0) * SECTOR_BYTES
+    }
+
+    /// From now on what it sends is sent again, on another connection, if it has had no answer after so long.
+    pub(super) fn wait_for_answers(&self, timeout: Duration) -> io::Result<()> {
+        self.change(&Change {
+            timeout: Some(timeout),
+            ..Change::default()
+        })
     }
 
     /// Gives it connections for those that have ended, as many as have.

@@ -65,6 +65,8 @@ pub(super) struct Change<'a> {
     /// It has another size.
     pub(super) size_bytes: Option<u64>,
     /// See [`Connect`].
+    pub(super) timeout: Option<Duration>,
+    /// See [`Connect`].
     pub(super) dead_connection_timeout: Option<Duration>,
     /// Connections for those that have ended.
     pub(super) sockets: &'a [u32],
@@ -98,6 +100,11 @@ pub(super) fn reconfigure(index: u32, identifier: &str, change: &Change<'_>) -> 
         change
             .size_bytes
             .map(|size| attribute(kind::SIZE_BYTES, size)),
+    );
+    attributes.extend(
+        change
+            .timeout
+            .map(|time| attribute(kind::TIMEOUT, time.as_secs())),
     );
     if !change.sockets.is_empty() {
         attributes.push(sockets(change.sockets));

@@ -61,10 +61,12 @@ mod golden {
         assert_eq!(bytes(&asked), [&golden[..], identifier].concat());
         let change = Change {
             size_bytes: Some(4096),
+            timeout: Some(Duration::from_secs(20)),
             dead_connection_timeout: Some(Duration::from_secs(60)),
             sockets: &[5],
         };
         golden.extend(b"\x0c\0\x02\0\0\x10\0\0\0\0\0\0");
+        golden.extend(b"\x0c\0\x04\0\x14\0\0\0\0\0\0\0");
         golden.extend(b"\x10\0\x07\x80\x0c\0\x01\x80\x08\0\x01\0\x05\0\0\0");
         golden.extend(b"\x0c\0\x08\0\x3c\0\0\0\0\0\0\0");
         golden.extend(identifier);

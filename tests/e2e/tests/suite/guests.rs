@@ -114,6 +114,9 @@ fn a_device_s_unit_is_under_systemd() {
 
 #[test]
 fn volumes_are_encrypted() {
+    if !is_long() {
+        return;
+    }
     let programs = ["blkdiscard", "cryptsetup"];
     run_in_guest_with(
         |guest| programs.iter().for_each(|name| guest.program(name)),
@@ -127,6 +130,9 @@ fn volumes_are_encrypted() {
 
 #[test]
 fn volumes_begin_with_drbd_s_devices() {
+    if !is_long() {
+        return;
+    }
     run_in_guest_with(
         |guest| {
             guest.program("blkdiscard");

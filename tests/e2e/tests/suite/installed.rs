@@ -205,7 +205,7 @@ fn what_the_readme_says_makes_a_volume_that_a_crash_and_an_upgrade_do_not_distur
     is_protected(alpha);
     alpha.does("systemctl stop twinblk-attach@pgdata");
     no_complaint(alpha);
-    beta.does("twinblk volume promote pgdata");
+    alpha.does("twinblk volume swap pgdata");
     beta.does(&format!("{example}; {mount}"));
     is_whole(beta, &written);
     no_complaint(beta);

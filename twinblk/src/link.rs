@@ -20,6 +20,9 @@ use tokio::time::timeout;
 const HANDSHAKE_DEADLINE: Duration = Duration::from_secs(5);
 /// How long one address may take to answer before the next is tried.
 const CONNECT_DEADLINE: Duration = Duration::from_secs(2);
+/// What paces the links. Each kernel has it, and anybody may choose it.
+const CONGESTION_CONTROL: &str = "cubic";
+
 /// What this node shows of itself when it greets another.
 #[derive(Clone)]
 pub(crate) struct Local {
@@ -140,9 +143,6 @@ pub(crate) async fn greet(
         .map_err(late)??;
     Ok((stream, welcome))
 }
-
-/// What paces the links. Each kernel has it, and anybody may choose it.
-const CONGESTION_CONTROL: &str = "cubic";
 
 /// Acknowledgements must leave at once, and a peer that no packet reaches must be noticed.
 fn prepare(stream: &TcpStream, lease: Duration) -> Result<(), Failure> {

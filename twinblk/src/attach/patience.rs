@@ -2,7 +2,7 @@
 //!
 //! The daemon does what it has taken, although the connection ends meanwhile, and what is sent again comes behind that. So what takes
 //! a disk longer than the kernel waits would be sent again for ever: zeroes for a large range, say, on a disk that has
-//! to write them. Each time the kernel is told to wait for twice as long, which what is left to do does not grow by.
+//! to write them. Each time the kernel is told to wait for twice as long, so that the daemon catches up with what it was sent.
 
 use super::kernel_device::TIMEOUT;
 use std::time::{Duration, Instant};

@@ -46,8 +46,11 @@ impl Given {
         Given::new(device, sockets, false)
     }
 
-    /// Those of a device that was left by a process that was killed: nothing is known of them.
+    /// Those of a device that was left by a process that was killed: nothing is known of them, nor how long the kernel was told
+    /// to wait.
     pub(super) fn unknown(device: KernelDevice) -> Result<Given, Failure> {
+        let doing = || format!("cannot take {} over", device.path.display());
+        device.wait_for_answers(TIMEOUT).context(doing)?;
         Given::new(device, Vec::new(), true)
     }
 

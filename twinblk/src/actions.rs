@@ -99,8 +99,8 @@ pub(crate) async fn act(
         Action::Adopt { only_copy } => adopt(daemon, hosted, only_copy).await,
         Action::Grow { size_bytes } => grow::grow(daemon, hosted, size_bytes).await,
         Action::AddReplica { node, backing } => replicas::add(daemon, hosted, &node, backing).await,
-        Action::RemoveReplica { node, keep_data } => {
-            replicas::remove(daemon, hosted, &node, keep_data).await
+        Action::RemoveReplicas { nodes, keep_data } => {
+            replicas::remove(daemon, hosted, &nodes, keep_data).await
         }
         Action::ResetArbiter { force } => arbitrate::reset(daemon, hosted, force).await,
         Action::Remove { keep_data } => remove::remove(daemon, hosted, keep_data).await,
@@ -183,7 +183,7 @@ async fn other_node(
         | Action::Resume
         | Action::ResetArbiter { .. }
         | Action::AddReplica { .. }
-        | Action::RemoveReplica { .. }
+        | Action::RemoveReplicas { .. }
         | Action::Remove { .. } => primary.filter(|primary| *primary != own),
         // A swap is done by the node that is to become the primary.
         Action::Swap if primary == Some(own) => {

@@ -319,11 +319,11 @@ pub(crate) enum Action {
         #[serde(default)]
         backing: Option<PathBuf>,
     },
-    /// Take a replica from it.
-    RemoveReplica {
-        /// That of this node.
-        node: String,
-        /// The data file stays.
+    /// Take replicas from it.
+    RemoveReplicas {
+        /// Those of these nodes.
+        nodes: Vec<String>,
+        /// The data files stay.
         keep_data: bool,
     },
     /// Have the arbiter hold this node's configuration.
@@ -339,7 +339,7 @@ pub(crate) enum Action {
 }
 
 /// What became of an [`Action`] or a creation.
-#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[derive(Clone, Default, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub(crate) struct Outcome {
     /// Sentences for a person.
     pub(crate) lines: Vec<String>,

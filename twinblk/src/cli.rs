@@ -312,10 +312,12 @@ pub(crate) enum ReplicaCommand {
         #[arg(long, value_name = "PATH")]
         backing: Option<PathBuf>,
     },
-    /// Have a node keep a copy no longer; its files are removed
+    /// Have nodes keep a copy no longer; their files are removed
     Rm {
         name: String,
-        node: String,
+        /// Those that are named together need not answer
+        #[arg(required = true, value_name = "NODE")]
+        nodes: Vec<String>,
         /// Leave the data file where it is
         #[arg(long)]
         keep_data: bool,
@@ -346,9 +348,9 @@ impl ActCommand {
             }) => (name, Action::AddReplica { node, backing }),
             ActCommand::Replica(ReplicaCommand::Rm {
                 name,
-                node,
+                nodes,
                 keep_data,
-            }) => (name, Action::RemoveReplica { node, keep_data }),
+            }) => (name, Action::RemoveReplicas { nodes, keep_data }),
             ActCommand::Rm { name, keep_data } => (name, Action::Remove { keep_data }),
         }
     }

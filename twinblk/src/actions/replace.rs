@@ -171,9 +171,9 @@ async fn remove(
     old: &Name,
     new: &Name,
 ) -> Result<(), Failure> {
-    let (node, keep_data) = (old.to_string(), false);
+    let (nodes, keep_data) = (vec![old.to_string()], false);
     if *old != daemon.config.name {
-        replicas::remove(daemon, &daemon.volumes.current(hosted), &node, keep_data).await?;
+        replicas::remove(daemon, &daemon.volumes.current(hosted), &nodes, keep_data).await?;
         return Ok(());
     }
     hand_over(daemon, hosted, new)
@@ -181,7 +181,7 @@ async fn remove(
         .map_err(|reason| Failure::failed(format!("{new} {reason}")))?;
     let removing = Request::Act {
         volume: hosted.record.volume,
-        action: Action::RemoveReplica { node, keep_data },
+        action: Action::RemoveReplicas { nodes, keep_data },
     };
     daemon.ask(new, removing).await?;
     Ok(())

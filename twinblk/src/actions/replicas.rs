@@ -14,6 +14,7 @@ use crate::registry::{Decision, Member, Phase, Record, Verdict};
 use crate::volumes::Hosted;
 use format::types::{Name, NodeSet, Slot, VolumeId};
 use replica::status::{ConnectionState, Role, Status};
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -45,7 +46,7 @@ pub(crate) async fn add(
         id
     }?;
     refuse_if_leaving(daemon, volume, &name).await?;
-    let known = known(daemon, hosted, &name).await?;
+    let known = known(daemon, hosted, &BTreeSet::from([name.clone()])).await?;
     let there = known.members.iter().find(|member| member.name == name);
     if let Some(there) = there.filter(|there| there.node != id) {
         return Err(Failure::protects_data(format!(
@@ -137,73 +138,86 @@ async fn add_steps(
     Ok(())
 }
 
-/// Takes a replica from a volume.
+/// Takes replicas from a volume. Those that go together need not answer: of three copies two may be dead.
 pub(crate) async fn remove(
     daemon: &Arc<Daemon>,
     hosted: &Arc<Hosted>,
-    node: &str,
+    nodes: &[String],
     keep_data: bool,
 ) -> Result<Outcome, Failure> {
-    let name = node_name(node)?;
-    let volume = hosted.record.volume;
-    if name == daemon.config.name {
+    let names: BTreeSet<Name> = nodes
+        .iter()
+        .map(|node| node_name(node))
+        .collect::<Result<_, _>>()?;
+    if names.contains(&daemon.config.name) {
         return Err(Failure::protects_data(format!(
-            "{name} serves volume {}: swap to another node first",
-            hosted.record.name
+            "{} serves volume {}: swap to another node first",
+            daemon.config.name, hosted.record.name
         )));
     }
     serving(hosted).await?;
-    let known = known(daemon, hosted, &name).await?;
-    let there = known.members.iter().find(|member| member.name == name);
-    let member = match there {
-        Some(member) => {
-            forget_everywhere(daemon, hosted, &known, member).await?;
-            member.clone()
-        }
-        // Nobody knows it; it may be there itself, left by an attempt that was cut short.
-        None => {
-            let its = ask_membership(daemon, &name, volume).await?;
-            let mut its = its.into_iter().flat_map(|its| its.members);
-            let own = its.find(|one| one.name == name);
-            own.ok_or_else(|| no_replica_on(hosted, node))?
-        }
-    };
+    let known = known(daemon, hosted, &names).await;
+    let known = known.map_err(|failure| Failure {
+        message: format!("{failure} (nodes that are gone for good are named together)"),
+        ..failure
+    })?;
+    let mut leaving = Vec::new();
+    for name in &names {
+        leaving.push(leaving_member(daemon, hosted, &known, name).await?);
+    }
+    let goes = |member: &&Member| !names.contains(&member.name);
+    let staying: Vec<Member> = known.members.iter().filter(goes).cloned().collect();
+    for member in &leaving {
+        forget_everywhere(daemon, hosted, &staying, member).await?;
+    }
     let decision = Decision {
-        volume,
+        volume: hosted.record.volume,
         name: hosted.record.name.clone(),
         verdict: Verdict::Removed { keep_data },
-        unconfirmed: vec![name.clone()],
-        replicas: vec![member],
+        unconfirmed: names.iter().cloned().collect(),
+        replicas: leaving,
     };
     let (deciding, decided) = (daemon.clone(), decision.clone());
     blocking(move || deciding.volumes.registry.decide_also(&decided)).await?;
-    let mut outcome = Outcome::line(format!(
-        "{}: {node} has no replica any more",
-        hosted.record.name
-    ));
-    if let Err(failure) = tell(daemon, &name, &decision).await {
-        outcome.lines.push(format!(
-            "{node} will remove its files when it hears of it: {failure}"
-        ));
+    let mut outcome = Outcome::default();
+    for name in &names {
+        let line = format!("{}: {name} has no replica any more", decision.name);
+        outcome.lines.push(line);
+        if let Err(failure) = tell(daemon, name, &decision).await {
+            outcome.lines.push(format!(
+                "{name} will remove its files when it hears of it: {failure}"
+            ));
+        }
     }
     Ok(outcome)
 }
 
-/// The primary forgets it first, which drops it where it is in sync; then the others.
-async fn forget_everywhere(
+/// A node's replica that is to go. Where nobody knows it, it may be there itself, left by an attempt that was cut short.
+async fn leaving_member(
     daemon: &Arc<Daemon>,
     hosted: &Hosted,
     known: &Known,
+    name: &Name,
+) -> Result<Member, Failure> {
+    let named = |member: &&Member| member.name == *name;
+    if let Some(member) = known.members.iter().find(named) {
+        return Ok(member.clone());
+    }
+    let its = ask_membership(daemon, name, hosted.record.volume).await?;
+    let its = its.map(|its| its.members).unwrap_or_default();
+    let own = its.iter().find(named).cloned();
+    own.ok_or_else(|| no_replica_on(hosted, name.as_str()))
+}
+
+/// The primary forgets it first, which drops it where it is in sync; then the others that stay.
+async fn forget_everywhere(
+    daemon: &Arc<Daemon>,
+    hosted: &Hosted,
+    staying: &[Member],
     member: &Member,
 ) -> Result<(), Failure> {
     let volume = hosted.record.volume;
-    let others: Vec<Member> = known
-        .members
-        .iter()
-        .filter(|one| one.slot != member.slot)
-        .cloned()
-        .collect();
-    for other in in_order(&others, hosted.record.slot).into_iter().rev() {
+    for other in in_order(staying, hosted.record.slot).into_iter().rev() {
         let begun = Instant::now();
         loop {
             let step = ReplicaStep::Remove(member.clone());
@@ -246,18 +260,21 @@ async fn serving(hosted: &Hosted) -> Result<Status, Failure> {
     )))
 }
 
-/// What all replicas know but the one that is to come or to go. Each of them has to answer.
-async fn known(daemon: &Arc<Daemon>, hosted: &Hosted, target: &Name) -> Result<Known, Failure> {
+/// What all replicas know but those that are to come or to go. Each of them has to answer.
+async fn known(
+    daemon: &Arc<Daemon>,
+    hosted: &Hosted,
+    targets: &BTreeSet<Name>,
+) -> Result<Known, Failure> {
     let volume = hosted.record.volume;
     let mut known = Known {
         members: Vec::new(),
         spent: NodeSet::EMPTY,
     };
     let mut left: Vec<Member> = hosted.record.members.clone();
-    let mut asked: Vec<Name> = vec![target.clone()];
+    let mut asked = targets.clone();
     while let Some(member) = left.pop() {
-        if !asked.contains(&member.name) {
-            asked.push(member.name.clone());
+        if asked.insert(member.name.clone()) {
             let its = ask_membership(daemon, &member.name, volume).await?;
             let its = its.ok_or_else(|| {
                 Failure::failed(format!(

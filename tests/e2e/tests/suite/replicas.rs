@@ -208,6 +208,43 @@ fn a_removal_that_was_cut_short_is_finished_by_typing_it_again() {
     }
 }
 
+/// Whoever is killed in the middle of it: the one that serves and does it, or the one that is to come.
+#[test]
+fn a_replacement_that_was_cut_short_is_finished_by_typing_it_again() {
+    let mut cluster = Cluster::prepared(&["alpha", "beta", "gamma"]);
+    two_of_three(&mut cluster);
+    let load = load(&cluster, Journal::new(1, BLOCKS));
+    load.wait_for_acknowledged(2000);
+    let mut journal = load.stop().journal;
+    let (mut old, mut new) = (1, 2);
+    for (pause_ms, alpha_dies) in [(5, true), (30, false), (80, true), (150, false)] {
+        let names = [old, new].map(|node: usize| cluster.nodes[node].name().to_owned());
+        let replace = ["node", "replace", &names[0], "--with", &names[1]];
+        let mut command = std::process::Command::new(e2e::program::twinblk());
+        let admin = cluster.nodes[0].folder().join("admin.sock");
+        command.arg("--admin").arg(admin).args(replace);
+        let mut typed = command.spawn().expect("the program starts");
+        std::thread::sleep(std::time::Duration::from_millis(pause_ms));
+        let dies = if alpha_dies { 0 } else { new };
+        cluster.nodes[dies].kill();
+        cluster.nodes[dies].start();
+        typed.wait().expect("it ends");
+        wait_for("the replacement to be finished", PATIENCE, || {
+            let told = cluster.nodes[0].cli(&replace);
+            (told.code == Some(0)).then_some(())
+        });
+        wait_copies(&cluster, 0, 2);
+        assert_eq!(replicas_of(&cluster, 0), ["alpha", names[1].as_str()]);
+        wait_for("the old one's files to go", PATIENCE, || {
+            cluster.nodes[old].status("main").is_none().then_some(())
+        });
+        let mut client = cluster.nodes[0].open("main");
+        assert_holds(&mut client, &journal).settle(&mut journal);
+        assert_copies(&cluster, "main", &journal);
+        (old, new) = (new, old);
+    }
+}
+
 #[test]
 fn a_dead_copy_is_taken_away_and_stays_away() {
     let mut cluster = Cluster::prepared(&["alpha", "beta", "gamma"]);
@@ -224,6 +261,47 @@ fn a_dead_copy_is_taken_away_and_stays_away() {
         cluster.nodes[2].status("main").is_none().then_some(())
     });
     wait_copies(&cluster, 1, 2);
+}
+
+#[test]
+fn two_dead_copies_are_taken_away_together() {
+    let mut cluster = Cluster::prepared(&["alpha", "beta", "gamma"]);
+    let mut arbiter = Arbiter::new(Kind::Witness, cluster.folder(), &cluster.key());
+    cluster.arbitrate(&arbiter, "automatic");
+    arbiter.start();
+    two_of_three(&mut cluster);
+    cluster.nodes[0].ok(&["volume", "replica", "add", "main", "gamma"]);
+    wait_copies(&cluster, 0, 3);
+    let load = load(&cluster, Journal::new(1, BLOCKS));
+    load.wait_for_acknowledged(500);
+    for dead in [1, 2] {
+        cluster.nodes[dead].kill();
+        let left = 3 - dead;
+        cluster.nodes[0].wait_status("main", "one dropped", |status| copies(status) == left);
+    }
+    load.wait_for_acknowledged(load.acknowledged() + 500);
+    // Each of them would have to be told of the other.
+    let refused = cluster.nodes[0].cli(&["volume", "replica", "rm", "main", "beta"]);
+    assert_eq!(refused.code, Some(1), "{refused:?}");
+    assert!(refused.stderr.contains("named together"), "{refused:?}");
+    let told = cluster.nodes[0].ok(&["volume", "replica", "rm", "main", "beta", "gamma", "beta"]);
+    assert_eq!(told.matches("when it hears of it").count(), 2, "{told}");
+    wait_copies(&cluster, 0, 1);
+    assert_eq!(replicas_of(&cluster, 0), ["alpha"]);
+    load.wait_for_acknowledged(load.acknowledged() + 500);
+    for back in [1, 2] {
+        cluster.nodes[back].start();
+        wait_for("its files to go", PATIENCE, || {
+            cluster.nodes[back].status("main").is_none().then_some(())
+        });
+        assert!(!folder_of(&cluster.nodes[back].data("main")).exists());
+        let node = cluster.nodes[back].name().to_owned();
+        cluster.nodes[0].ok(&["volume", "replica", "add", "main", &node]);
+        wait_copies(&cluster, 0, 1 + back);
+    }
+    let report = load.stop();
+    report.assert_clean();
+    assert_copies(&cluster, "main", &report.journal);
 }
 
 /// Gamma had a copy, which alpha has said is to go; alpha has none any more either, and gamma has not heard of it.

@@ -18,11 +18,14 @@ const FSCK_GOOD: [i32; 2] = [0, 1];
 /// What blkid answers where it finds nothing, and where it finds several things.
 const BLKID_NOTHING: i32 = 2;
 const BLKID_SEVERAL: i32 = 8;
+/// A new volume is zeroes, and its beginning still is while `mkfs` has not come to its end. Of a file system whose mark alone was
+/// wiped, and of what programs keep on a bare device, something is left there.
+const BEGINNING_BYTES: usize = 4096;
 
 /// What is on a device.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(super) enum Content {
-    /// Nothing that is known.
+    /// Nothing: no mark of anything, and zeroes.
     Nothing,
     /// A file system that can be mounted.
     FileSystem(String),
@@ -100,22 +103,7 @@ impl Machine for Linux {
     }
 
     fn content(&self, device: &Device) -> Result<Content, Failure> {
-        // What cannot be read looks to blkid as if nothing was there.
-        let readable = device
-            .open
-            .as_ref()
-            .map(|file| file.read_exact_at(&mut [0; 4096], 0));
-        let shown = device.path.display();
-        readable
-            .transpose()
-            .context(|| format!("cannot read {shown}"))?;
-        let output = run("blkid", &["--probe", "--output", "export"], &device.path)?;
-        match output.status.code() {
-            Some(0) => Ok(content(&String::from_utf8_lossy(&output.stdout))),
-            Some(BLKID_NOTHING) => Ok(Content::Nothing),
-            Some(BLKID_SEVERAL) => Ok(Content::Other("more than one thing".to_owned())),
-            _ => Err(failed("blkid", &output, &device.path)),
-        }
+        probe(device)
     }
 
     fn make(&self, device: &Device, fs: Fs, words: &[String]) -> Result<(), Failure> {
@@ -230,6 +218,24 @@ impl Machine for Linux {
     }
 }
 
+/// What blkid finds on a device, and whether it is nothing where blkid finds nothing.
+fn probe(device: &Device) -> Result<Content, Failure> {
+    // What cannot be read looks to blkid as if nothing was there.
+    let mut beginning = [0; BEGINNING_BYTES];
+    if let Some(file) = &device.open {
+        let doing = || format!("cannot read {}", device.path.display());
+        file.read_exact_at(&mut beginning, 0).context(doing)?;
+    }
+    let output = run("blkid", &["--probe", "--output", "export"], &device.path)?;
+    match output.status.code() {
+        Some(0) => Ok(content(&String::from_utf8_lossy(&output.stdout))),
+        Some(BLKID_NOTHING) if beginning == [0; BEGINNING_BYTES] => Ok(Content::Nothing),
+        Some(BLKID_NOTHING) => Ok(nameless()),
+        Some(BLKID_SEVERAL) => Ok(Content::Other("more than one thing".to_owned())),
+        _ => Err(failed("blkid", &output, &device.path)),
+    }
+}
+
 /// What blkid tells of a device.
 fn content(text: &str) -> Content {
     let value = |name: &str| {
@@ -241,8 +247,12 @@ fn content(text: &str) -> Content {
         (Some(kind), Some("filesystem"), _) => Content::FileSystem(kind.to_owned()),
         (Some(kind), _, _) => Content::Other(kind.to_owned()),
         (None, _, Some(table)) => Content::Other(format!("a partition table ({table})")),
-        (None, _, None) => Content::Other("something that blkid has no name for".to_owned()),
+        (None, _, None) => nameless(),
     }
+}
+
+fn nameless() -> Content {
+    Content::Other("something that blkid has no name for".to_owned())
 }
 
 /// The number of the device that is mounted in a place, the uppermost if there are several.
@@ -302,7 +312,9 @@ fn failed(program: &str, output: &Output, device: &Path) -> Failure {
 
 #[cfg(test)]
 mod tests {
-    use super::{Content, content, mounted};
+    use super::{Content, Device, content, mounted, nameless, probe};
+    use std::fs::File;
+    use std::os::unix::fs::FileExt;
     use std::path::Path;
 
     #[test]
@@ -322,6 +334,21 @@ mod tests {
             content(parts),
             Content::Other("a partition table (dos)".to_owned())
         );
+    }
+
+    #[test]
+    fn only_zeroes_are_nothing() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("device");
+        let file = File::create_new(&path).expect("a file");
+        file.set_len(1 << 20).expect("1 MiB of zeroes");
+        let open = Some(File::open(&path).expect("it is there"));
+        let device = Device { path, open };
+        assert_eq!(probe(&device), Ok(Content::Nothing));
+        // As a file system is without the mark that wipefs takes away.
+        file.write_all_at(b"a name, or a size", 1024)
+            .expect("written");
+        assert_eq!(probe(&device), Ok(nameless()));
     }
 
     #[test]

@@ -103,6 +103,28 @@ fn the_kernel_s_driver_does_what_a_disk_does() {
 }
 
 #[test]
+fn the_kernel_s_driver_carries_docker_s_volumes() {
+    let programs = ["blkid", "mkswap", "tune2fs"];
+    let mut tests = vec![
+        "docker::a_volume_lives_as_docker_has_it_live",
+        "docker::neither_the_plugin_s_end_nor_a_removal_loses_anything",
+        "docker::twenty_come_and_go_at_once",
+    ];
+    if is_long() {
+        tests.extend([
+            "docker::a_file_system_is_made_only_where_that_was_asked_for",
+            "docker::a_mount_that_nobody_waits_for_is_undone",
+            "docker::a_plugin_that_is_killed_leaks_nothing",
+            "docker::a_volume_is_deleted_where_that_was_asked_for",
+        ]);
+    }
+    run_in_guest_with(
+        |guest| programs.iter().for_each(|name| guest.program(name)),
+        &tests,
+    );
+}
+
+#[test]
 fn a_device_s_unit_is_under_systemd() {
     let units = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../scripts/systemd");
     let unit = units.join("twinblk-attach@.service");

@@ -132,11 +132,15 @@ impl Store {
 
     /// Zeroes in the best way that the file system has not refused.
     fn start_zeroing(&mut self, shell: &mut Shell, zeroes: Zeroes) {
-        let zeroing = if !zeroes.unmap && !self.lacks_zero {
-            Zeroing::Zero
-        } else if !self.lacks_punch {
-            Zeroing::Punch
-        } else {
+        let ways = match zeroes.unmap {
+            true => [Zeroing::Punch, Zeroing::Zero],
+            false => [Zeroing::Zero, Zeroing::Punch],
+        };
+        let can = |way: &Zeroing| match way {
+            Zeroing::Zero => !self.lacks_zero,
+            Zeroing::Punch => !self.lacks_punch,
+        };
+        let Some(zeroing) = ways.into_iter().find(can) else {
             return self.fill(shell, zeroes, 0);
         };
         let zero = Operation::Zero {

@@ -387,6 +387,21 @@ fn effects_reach_the_data_file() {
 }
 
 #[test]
+fn what_cannot_be_freed_is_zeroed_by_the_file_system() {
+    let mut bench = Bench::new();
+    let span = Span::new(0, 65_536);
+    bench.write(span, &noise(1, 65_536));
+    bench.store.lacks_punch = true;
+    let io = bench.io();
+    bench.store.zero(&mut bench.shell, io, span, true, true);
+    bench.done();
+    assert!(bench.data()[..65_536].iter().all(|byte| *byte == 0));
+    let file = std::fs::metadata(bench.replica.paths().data).expect("it is there");
+    // Some file systems, as in memory, can free space only.
+    assert!(bench.store.lacks_zero || file.blocks() * 512 >= 65_536);
+}
+
+#[test]
 fn zeroes_are_written_where_nothing_else_works() {
     let mut bench = Bench::new();
     let length = 700 * 4096;

@@ -12,13 +12,14 @@
 //!                          open from before a restart |
 //! ```
 
-use crate::event::SessionId;
+use crate::event::{Nanos, SessionId};
 use format::types::{Configuration, Slot};
 
 /// Writes of the superblock, and of pages.
 #[derive(Debug, Default)]
 pub(crate) struct Persistence {
-    pub(crate) writing: bool,
+    /// When the superblock's write under way began.
+    pub(crate) writing: Option<Nanos>,
     /// What follows the write under way.
     pub(crate) now: Vec<Then>,
     /// What follows the write after it.
@@ -31,7 +32,7 @@ pub(crate) struct Persistence {
 
 impl Persistence {
     pub(crate) fn is_idle(&self) -> bool {
-        !self.writing && self.next.is_empty()
+        self.writing.is_none() && self.next.is_empty()
     }
 }
 

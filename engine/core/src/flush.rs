@@ -196,11 +196,12 @@ impl Node {
     pub(crate) fn io_deadline(&self) -> Option<Nanos> {
         let busy = self.operations.len() > 0
             || self.barrier.active.is_some()
+            || self.metadata_since().is_some()
             || self.pages_failing.is_some();
         busy.then_some(self.next_check)
     }
 
-    /// A disk that does not answer in time has failed, ours as well as a member's.
+    /// A disk that does not answer in time has failed, a member's as well as ours if another can take over.
     pub(crate) fn check_hung_io(&mut self) {
         let limit = self.settings.io_timeout;
         let now = self.now;
@@ -222,7 +223,12 @@ impl Node {
                 operation.pending > 0 && matches!(operation.work, Work::Write(_) | Work::Apply(_));
             late = late.union(self.legs(id).map_or(NodeSet::EMPTY, |legs| legs.awaiting));
         }
-        if local && self.is_primary() && !self.other_members().is_empty() {
+        if self.is_mute() {
+            return self.disconnect_all("the disk of its metadata does not answer", true);
+        }
+        // Where nobody could go on in our place, as while all storage stands still, the disk is waited for.
+        let goes_on = |member| self.is_at_work(member) && !late.contains(member);
+        if local && self.is_primary() && self.other_members().iter().any(goes_on) {
             self.fail_disk();
         }
         for member in late.without(self.slot).iter() {

@@ -67,7 +67,8 @@ impl Node {
         self.thaw();
     }
 
-    /// Answers a ping, unless something of ours is open that would make another than the peer the primary.
+    /// Answers a ping, unless something of ours is open that would make another than the peer the primary, or we are to be
+    /// taken for dead.
     pub(crate) fn ping_received(&mut self, peer: Slot) -> bool {
         let promoting =
             matches!(&self.role, Role::Promoting(promotion) if promotion.commits.is_some());
@@ -77,7 +78,7 @@ impl Node {
             }
             _ => false,
         };
-        if promoting || dropped {
+        if promoting || dropped || self.is_mute() {
             return false;
         }
         if self.configuration.primary == Some(peer) {

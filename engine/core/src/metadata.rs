@@ -3,7 +3,7 @@
 use crate::activity_log::Starvation;
 use crate::change::Then;
 use crate::dirty::Dirty;
-use crate::event::{DiskError, Effect, RequestError};
+use crate::event::{DiskError, Effect, Nanos, RequestError};
 use crate::node::Node;
 use crate::operation::{IoTarget, Work};
 use crate::role::Role;
@@ -17,14 +17,14 @@ impl Node {
     /// is under way share the next.
     pub(crate) fn persist(&mut self, then: Then) {
         self.persistence.next.push(then);
-        if !self.persistence.writing {
+        if self.persistence.writing.is_none() {
             self.write_superblock();
         }
     }
 
     fn write_superblock(&mut self) {
         self.superblock.sequence += 1;
-        self.persistence.writing = true;
+        self.persistence.writing = Some(self.now);
         self.persistence.now = std::mem::take(&mut self.persistence.next);
         let superblock = Box::new(self.superblock.clone());
         self.out.push(Effect::WriteSuperblock {
@@ -34,21 +34,35 @@ impl Node {
     }
 
     pub(crate) fn superblock_written(&mut self, result: Result<(), DiskError>) {
-        self.persistence.writing = false;
+        self.persistence.writing = None;
         if result.is_err() {
             return self.halt("the superblock cannot be written");
         }
         for then in std::mem::take(&mut self.persistence.now) {
             self.persisted(then);
         }
-        if !self.persistence.next.is_empty() && !self.persistence.writing {
+        if !self.persistence.next.is_empty() && self.persistence.writing.is_none() {
             self.write_superblock();
         }
     }
 
+    /// When the older of the writes began that nothing goes on without.
+    pub(crate) fn metadata_since(&self) -> Option<Nanos> {
+        let writing = [self.persistence.writing, self.log_writing];
+        writing.into_iter().flatten().min()
+    }
+
+    /// Without its metadata a primary cannot even hand over. It is as good as dead to the others, who may take over, and
+    /// is back once the disk answers.
+    pub(crate) fn is_mute(&self) -> bool {
+        let hung = |since: Nanos| self.now.saturating_sub(since) >= self.settings.io_timeout;
+        let followed = self.is_primary() && self.has_arbiter() && !self.other_members().is_empty();
+        followed && self.metadata_since().is_some_and(hung)
+    }
+
     /// One write of the log makes all extents hot that a turn wants.
     pub(crate) fn write_log(&mut self) {
-        if self.log_writing || matches!(self.role, Role::Opening | Role::Stopped) {
+        if self.log_writing.is_some() || matches!(self.role, Role::Opening | Role::Stopped) {
             return;
         }
         let marks = &self.marks;
@@ -59,7 +73,7 @@ impl Node {
                 .any(|marks| marks.wants_write(extent))
         });
         if let Some(block) = block {
-            self.log_writing = true;
+            self.log_writing = Some(self.now);
             let (io, block) = (IoTarget::Log.id(), Box::new(block));
             self.out.push(Effect::WriteLog { io, block });
         }
@@ -71,7 +85,7 @@ impl Node {
     }
 
     pub(crate) fn log_written(&mut self, result: Result<(), DiskError>) {
-        self.log_writing = false;
+        self.log_writing = None;
         if result.is_err() {
             return self.halt("the activity log cannot be written");
         }

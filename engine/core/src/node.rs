@@ -74,7 +74,7 @@ pub struct Node {
     pub(crate) operations: Operations,
     pub(crate) inflight: Inflight,
     pub(crate) log: ActivityLog,
-    pub(crate) log_writing: bool,
+    pub(crate) log_writing: Option<Nanos>,
     /// Blocks that each other replica misses.
     pub(crate) marks: [Option<Box<Dirty>>; REPLICAS_MAX],
     pub(crate) sequences: Sequences,

@@ -62,7 +62,7 @@ impl Node {
             joining: NodeSet::EMPTY,
             operations: Operations::default(),
             inflight: Inflight::new(),
-            log_writing: false,
+            log_writing: None,
             marks,
             sequences: Sequences::new(),
             by_sequence: VecDeque::new(),

@@ -92,7 +92,8 @@ impl Node {
             self.role,
             Role::Opening | Role::Promoting(_) | Role::HandingOver(_)
         ) || !self.persistence.is_idle()
-            || self.change.open().is_some();
+            || self.change.open().is_some()
+            || self.is_mute();
         if busy {
             return;
         }
@@ -453,6 +454,9 @@ impl Node {
         let next = self.now + self.settings.ping_interval;
         if let Some(session) = self.peer_mut(peer).session.as_mut() {
             session.next_ping = next;
+        }
+        if self.is_mute() {
+            return;
         }
         // Who does not serve counts in an earlier reign's numbers; it may be the primary already for its peer.
         let stable_through = match &self.role {

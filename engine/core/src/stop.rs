@@ -53,7 +53,7 @@ impl Node {
         }
         let requests = self.requests_in_hand() > 0 || !self.persistence.is_idle();
         let barrier_idle = self.barrier.is_idle();
-        let drained = self.nothing_applying() && !self.log_writing;
+        let drained = self.nothing_applying() && self.log_writing.is_none();
         let pages_clean = self.pages_clean();
         let Role::Stopping(stop) = &mut self.role else {
             return;

@@ -2,6 +2,7 @@
 
 mod disks;
 mod guards;
+mod machine;
 mod quorum;
 mod register;
 mod replicas;

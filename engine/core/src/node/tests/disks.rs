@@ -4,7 +4,7 @@ use super::quorum::{automatic, serves};
 use super::world::{World, slot};
 use crate::Settings;
 use crate::command::{Answer, Command};
-use crate::event::{DiskError, Event, Kind};
+use crate::event::{DiskError, Event, Kind, RequestError};
 use crate::notice::Notice;
 use format::types::{DiskState, Generation, NodeSet, Span};
 
@@ -48,6 +48,79 @@ fn a_failed_disk_may_have_all_and_is_waited_for() {
     assert_eq!(world.command(1, RESYNC), Ok(Answer::Done));
     assert!(serves(&mut world, 0) && told(&world));
     world.assert_protected();
+}
+
+/// Longer than a disk may take while another could go on.
+const HUNG_NANOS: u64 = 40_000_000_000;
+
+#[test]
+fn a_disk_that_hangs_has_failed_where_another_can_go_on() {
+    let mut world = World::with(2, automatic());
+    world.write(0, 1, 1, 1);
+    world.settle();
+    world.machines[0].disk_hangs = true;
+    world.write(0, 1, 1, 2);
+    world.pass(HUNG_NANOS);
+    assert_eq!(world.node(0).status().disk_state, DiskState::Failed);
+    // Nor can it hand over.
+    world.pass(HUNG_NANOS);
+    assert!(serves(&mut world, 1));
+    assert_eq!(world.read(1, 1), Ok(2));
+    world.write(1, 1, 1, 3);
+    world.settle();
+    world.machines[0].disk_answers();
+    world.settle();
+    assert!(!serves(&mut world, 0));
+    assert_eq!(world.command(0, RESYNC), Ok(Answer::Done));
+    assert_eq!(world.read(1, 1), Ok(3));
+    world.assert_protected();
+}
+
+#[test]
+fn who_cannot_write_its_metadata_is_followed_and_comes_back_by_itself() {
+    let mut world = World::with(2, automatic());
+    world.settle();
+    world.machines[0].disk_hangs = true;
+    // Its place in the activity log is not on the disk: it goes nowhere.
+    let write = world.write(0, 1, 1, 1);
+    world.pass(HUNG_NANOS);
+    assert!(serves(&mut world, 1));
+    world.write(1, 1, 1, 2);
+    world.settle();
+    assert_eq!(world.replied(0, write), Some(Err(RequestError::NotPrimary)));
+    world.machines[0].disk_answers();
+    world.settle();
+    assert_eq!(world.read(1, 1), Ok(2));
+    world.assert_protected();
+}
+
+#[test]
+fn a_disk_that_hangs_is_waited_for_where_nobody_else_could_go_on() {
+    // The other is not there, or has the same storage, which stands still.
+    for settings in [Settings::default(), automatic()] {
+        for dies in [true, false] {
+            let mut world = World::with(2, settings);
+            world.settle();
+            (0..2).for_each(|index| world.machines[index].disk_hangs = true);
+            let write = world.write(0, 1, 1, 1);
+            if dies {
+                world.crash(1);
+            }
+            world.pass(HUNG_NANOS);
+            assert_eq!(world.node(0).status().disk_state, DiskState::UpToDate);
+            (0..2).for_each(|index| world.machines[index].disk_answers());
+            if dies {
+                world.start(1);
+            }
+            world.settle();
+            assert!((0..2).any(|index| serves(&mut world, index)));
+            world.assert_protected();
+            let told = world.replied(0, write);
+            // Whose disk answers first goes on.
+            let moved = Some(Err(RequestError::NotPrimary));
+            assert!(told == Some(Ok(())) || !dies && told == moved, "{told:?}");
+        }
+    }
 }
 
 #[test]

@@ -1,6 +1,7 @@
 //! Replicas that come and go while the volume is used.
 
-use super::world::{Machine, World, slot, superblock};
+use super::machine::Machine;
+use super::world::{World, slot, superblock};
 use crate::command::{Answer, Command, Refusal};
 use crate::event::{Event, SessionId};
 use crate::{Failover, Lease, Settings};

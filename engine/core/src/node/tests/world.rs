@@ -1,56 +1,20 @@
 //! A world in miniature: perfect disks and links, one event at a time, for scenarios that can be read at
 //! a glance. What goes wrong in the real world is the simulator's business.
 
+use super::machine::Machine;
 use super::register::Arbiter;
 use crate::command::{Answer, Command, Refusal};
-use crate::event::{
-    Buffer, DiskError, Effect, Effects, Event, Kind, Request, RequestError, SessionId, Token,
-};
-use crate::notice::Notice;
+use crate::event::{Buffer, Effect, Effects, Event, Kind, Request, RequestError, SessionId, Token};
 use crate::{Node, Opening, Settings};
-use format::bitmap_page::BitmapPage;
 use format::frame::{Digest, Frame, ZERO_BLOCK_DIGEST};
 use format::superblock::{Replica, Superblock};
 use format::types::{
     BLOCK_BYTES, BootId, Configuration, DiskState, Generation, Name, NodeId, NodeSet, Slot, Span,
     VolumeId,
 };
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::BTreeMap;
 
 pub(super) const SIZE: u64 = 64 << 20;
-
-/// A machine: a node that may be running, and what is on its disk.
-pub(super) struct Machine {
-    pub(super) node: Option<Node>,
-    pub(super) superblock: Superblock,
-    pages: BTreeMap<(usize, u32), BitmapPage>,
-    hot: Vec<u32>,
-    pub(super) blocks: BTreeMap<u64, u64>,
-    buffers: BTreeMap<u32, Vec<u64>>,
-    events: VecDeque<Event>,
-    pub(super) disk_fails: Option<DiskError>,
-    pub(super) notices: Vec<Notice>,
-    pub(super) answers: BTreeMap<u64, Result<Answer, Refusal>>,
-    pub(super) replies: BTreeMap<u32, Result<Vec<u64>, RequestError>>,
-}
-
-impl Machine {
-    pub(super) fn of(superblock: Superblock) -> Machine {
-        Machine {
-            node: None,
-            superblock,
-            pages: BTreeMap::new(),
-            hot: Vec::new(),
-            blocks: BTreeMap::new(),
-            buffers: BTreeMap::new(),
-            events: VecDeque::new(),
-            disk_fails: None,
-            notices: Vec::new(),
-            answers: BTreeMap::new(),
-            replies: BTreeMap::new(),
-        }
-    }
-}
 
 /// Two machines or three.
 pub(super) struct World {
@@ -176,6 +140,7 @@ impl World {
             machine.hot = node.log.hot_extents().collect();
         }
         machine.events.clear();
+        machine.hung.clear();
         machine.buffers.clear();
     }
 
@@ -523,70 +488,7 @@ impl World {
     }
 }
 
-impl Machine {
-    fn outcome(&self) -> Result<(), DiskError> {
-        self.disk_fails.map_or(Ok(()), Err)
-    }
-
-    /// Carries a write or flush out at once.
-    fn write(&mut self, effect: Effect) {
-        let outcome = self.outcome();
-        let (io, result) = match effect {
-            Effect::WriteLocal {
-                io,
-                span,
-                buffer,
-                start,
-                ..
-            } => {
-                let skip = usize::try_from(u64::from(start) / BLOCK_BYTES).expect("small");
-                let content = self.buffers[&buffer.0].iter().copied().skip(skip);
-                if outcome.is_ok() {
-                    self.blocks.extend(blocks(span).zip(content));
-                }
-                (io, outcome)
-            }
-            Effect::ZeroLocal { io, span, .. } => {
-                self.blocks.retain(|block, _| !blocks(span).contains(block));
-                (io, outcome)
-            }
-            Effect::FlushLocal { io } if self.disk_fails == Some(DiskError::Full) => (io, Ok(())),
-            Effect::FlushLocal { io } => (io, outcome),
-            Effect::WriteSuperblock { io, superblock } => {
-                self.superblock = *superblock;
-                (io, Ok(()))
-            }
-            Effect::WriteLog { io, .. } => (io, Ok(())),
-            Effect::WritePage { io, page } => {
-                self.pages.insert((page.slot.index(), page.index), page);
-                (io, Ok(()))
-            }
-            other => unreachable!("{other:?} writes nothing"),
-        };
-        self.events.push_back(Event::IoDone { io, result });
-    }
-
-    pub(super) fn blocks_set(&self) -> BTreeMap<u64, u64> {
-        self.blocks
-            .iter()
-            .filter(|(_, value)| **value != 0)
-            .map(|(k, v)| (*k, *v))
-            .collect()
-    }
-
-    /// The rows of its handshakes so far.
-    pub(super) fn rows(&self) -> Vec<&'static str> {
-        self.notices
-            .iter()
-            .filter_map(|notice| match notice {
-                Notice::Handshake { row, .. } => Some(*row),
-                _ => None,
-            })
-            .collect()
-    }
-}
-
-fn blocks(span: Span) -> std::ops::Range<u64> {
+pub(super) fn blocks(span: Span) -> std::ops::Range<u64> {
     span.offset / BLOCK_BYTES..span.end() / BLOCK_BYTES
 }
 

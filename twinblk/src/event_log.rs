@@ -1,19 +1,18 @@
 //! What `twinblk events` shows: the latest events in memory, all of them in a bounded file.
 
-use crate::failure::{Context, Failure};
+mod file;
+
+use crate::failure::Failure;
+use file::EventFile;
 use serde::{Deserialize, Serialize};
 use std::collections::VecDeque;
-use std::fs::{File, OpenOptions};
-use std::io::Write;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::SystemTime;
 use tokio::sync::watch;
 
 /// Events that are kept at hand.
 const EVENTS_MAX: usize = 4096;
-/// The file is begun anew at this size; its predecessor is kept beside it.
-const FILE_BYTES_MAX: u64 = 4 << 20;
 
 /// Something that happened. Field names are stable.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
@@ -51,7 +50,6 @@ pub(crate) struct Happening {
 #[derive(Debug)]
 pub(crate) struct EventLog {
     node: String,
-    path: PathBuf,
     inner: Mutex<Inner>,
     newest: watch::Sender<u64>,
 }
@@ -59,11 +57,9 @@ pub(crate) struct EventLog {
 #[derive(Debug)]
 struct Inner {
     events: VecDeque<EventView>,
-    file: File,
-    file_bytes: u64,
+    // Nothing once the log is closed.
+    file: Option<EventFile>,
     next_id: u64,
-    // One complaint about a full disk is enough.
-    file_works: bool,
 }
 
 impl EventLog {
@@ -79,30 +75,20 @@ impl EventLog {
         }
         events.drain(..events.len().saturating_sub(EVENTS_MAX));
         let next_id = events.back().map_or(1, |event| event.id + 1);
-        let doing = || format!("cannot open {}", path.display());
-        let file = OpenOptions::new()
-            .append(true)
-            .create(true)
-            .open(&path)
-            .context(doing)?;
-        let file_bytes = file.metadata().context(doing)?.len();
         let inner = Inner {
             events,
-            file,
-            file_bytes,
+            file: Some(EventFile::open(&path)?),
             next_id,
-            file_works: true,
         };
         let newest = watch::Sender::new(next_id - 1);
         Ok(EventLog {
             node: node.to_owned(),
-            path,
             inner: Mutex::new(inner),
             newest,
         })
     }
 
-    /// Logs an event. Where the file cannot be written the event is still seen by those who follow.
+    /// Logs an event, waiting for no disk. Where the file cannot be written the event is still seen by those who follow.
     pub(crate) fn push(&self, happening: Happening) {
         tracing::info!(
             volume = happening.volume.as_deref().unwrap_or("-"),
@@ -121,7 +107,9 @@ impl EventLog {
             text: happening.text,
         };
         inner.next_id += 1;
-        inner.append(&self.path, &event);
+        if let Some(file) = &inner.file {
+            file.append(&event);
+        }
         if inner.events.len() == EVENTS_MAX {
             inner.events.pop_front();
         }
@@ -129,6 +117,12 @@ impl EventLog {
         inner.events.push_back(event);
         drop(inner);
         self.newest.send_replace(id);
+    }
+
+    /// Waits until every event is written. Those that come later are in memory only.
+    pub(crate) fn close(&self) {
+        let file = self.lock().file.take();
+        drop(file);
     }
 
     /// The events after this one that are still at hand.
@@ -149,32 +143,6 @@ impl EventLog {
     fn lock(&self) -> MutexGuard<'_, Inner> {
         // A panic while an event was pushed has lost at most that event.
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-impl Inner {
-    fn append(&mut self, path: &Path, event: &EventView) {
-        let result = self.try_append(path, event);
-        if let (Err(error), true) = (&result, self.file_works) {
-            tracing::warn!(
-                "cannot write {}: {error}; events are kept in memory only",
-                path.display()
-            );
-        }
-        self.file_works = result.is_ok();
-    }
-
-    fn try_append(&mut self, path: &Path, event: &EventView) -> std::io::Result<()> {
-        if self.file_bytes > FILE_BYTES_MAX {
-            std::fs::rename(path, path.with_extension("jsonl.1"))?;
-            self.file = OpenOptions::new().append(true).create(true).open(path)?;
-            self.file_bytes = 0;
-        }
-        let mut line = serde_json::to_vec(event)?;
-        line.push(b'\n');
-        self.file.write_all(&line)?;
-        self.file_bytes += line.len() as u64;
-        Ok(())
     }
 }
 

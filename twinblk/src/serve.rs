@@ -95,6 +95,7 @@ async fn serve(config: Config) -> Result<(), Failure> {
     let last = daemon.clone();
     let stopping = blocking(move || {
         last.volumes.stop_all();
+        last.events.close();
         Ok(())
     });
     tokio::select! {

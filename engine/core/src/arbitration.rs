@@ -82,8 +82,11 @@ impl Node {
         let alone = self.configuration.in_sync == NodeSet::only(self.slot);
         match &self.role {
             Role::Waiting => true,
-            // Whoever has been promoted by force would say so to nobody else.
-            Role::Primary => alone || self.arbitration.standing != ArbiterStanding::Agrees,
+            // Whoever has been promoted by force, or in the place of one that is mute, would say so to nobody else.
+            Role::Primary => {
+                let agrees = self.arbitration.standing == ArbiterStanding::Agrees;
+                alone || !agrees || self.is_mute()
+            }
             Role::Secondary => self.wants_failover(),
             _ => false,
         }

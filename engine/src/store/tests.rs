@@ -396,7 +396,7 @@ fn what_cannot_be_freed_is_zeroed_by_the_file_system() {
     bench.store.zero(&mut bench.shell, io, span, true, true);
     bench.done();
     assert!(bench.data()[..65_536].iter().all(|byte| *byte == 0));
-    let file = std::fs::metadata(bench.replica.paths().data).expect("it is there");
+    let file = fs::metadata(bench.replica.paths().data).expect("it is there");
     // Some file systems, as in memory, can free space only.
     assert!(bench.store.lacks_zero || file.blocks() * 512 >= 65_536);
 }

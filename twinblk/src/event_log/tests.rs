@@ -1,4 +1,5 @@
-use super::{EVENTS_MAX, EventLog, FILE_BYTES_MAX, Happening};
+use super::file::FILE_BYTES_MAX;
+use super::{EVENTS_MAX, EventLog, Happening};
 use std::fs;
 use std::io::Write;
 
@@ -44,6 +45,7 @@ fn memory_and_file_are_bounded() {
         log.push(happening(&long));
     }
     assert_eq!(log.after(0).len(), EVENTS_MAX);
+    log.close();
     for file in ["events.jsonl", "events.jsonl.1"] {
         let bytes = fs::metadata(folder.path().join(file))
             .expect("it is there")

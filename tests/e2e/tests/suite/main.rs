@@ -27,6 +27,7 @@ mod hook_examples;
 mod hooks;
 mod hosts;
 mod http;
+mod hung_disk;
 mod images;
 mod installed;
 mod metadata;

@@ -18,6 +18,9 @@ const BLOCKS: u64 = 16 << 10;
 const WATCHED: Duration = Duration::from_secs(4);
 /// Throughput is measured in windows of this length.
 const WINDOW: Duration = Duration::from_millis(1_000);
+/// Before each of them, what changed the rules between hosts is out of the way: a reactor does not spin for a while after
+/// others have had its core.
+const SETTLED: Duration = Duration::from_millis(500);
 const BLACKOUT_MEDIAN_MAX: Duration = Duration::from_millis(250);
 /// Swaps follow each other this quickly.
 const BETWEEN_SWAPS: Duration = Duration::from_secs(2);
@@ -65,6 +68,7 @@ fn throughput_goes_on(kind: Kind) {
     let load = scene.load(0, Journal::new(1, BLOCKS), &plan);
     load.wait_for_answers(0, 1_000);
     let window = || {
+        std::thread::sleep(SETTLED);
         let begin = load.answered_by(0);
         std::thread::sleep(WINDOW);
         load.answered_by(0) - begin

@@ -155,7 +155,11 @@ impl Node {
         }
         self.supersede("its side of a split brain was given up");
         self.superblock.discarded = true;
-        self.superblock.disk_state = DiskState::Outdated;
+        // Of the writes that failed nobody knows what they have left.
+        self.superblock.disk_state = match self.disk_usable() {
+            true => DiskState::Outdated,
+            false => DiskState::Inconsistent,
+        };
         self.persist(Then::Discarded { answer: id });
     }
 

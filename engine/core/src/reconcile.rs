@@ -192,8 +192,13 @@ const ROWS: &[Row] = &[
     row("other-lease", |f| f.volume == Volume::OtherLease, idle),
     // While a proposal is open two configurations bind, and nobody can say yet who is a member.
     row("undecided", |f| f.undecided, idle),
-    // Without both disks there is nothing to compare or to copy; a member without one is dropped.
-    row("no-disk", |f| f.mine.disk == Disk::Unusable, idle),
+    // Without both disks there is nothing to compare or to copy; a member without one is dropped. Where both have gone on
+    // it is still for an operator to give one side up.
+    row(
+        "no-disk",
+        |f| f.mine.disk == Disk::Unusable && !both_went_on(f),
+        idle,
+    ),
     // Somebody has to know what the data is.
     row(
         "both-lost",
@@ -237,11 +242,7 @@ const ROWS: &[Row] = &[
     // The operator has chosen, but the side that was kept cannot be copied from now.
     row("discarded-waits", gave_up, idle),
     // Both have acknowledged what the other does not have.
-    row(
-        "split-brain",
-        |f| f.lineage == Lineage::Diverged,
-        |_| Verdict::SplitBrain,
-    ),
+    row("split-brain", both_went_on, |_| Verdict::SplitBrain),
     // Two configurations claim to be the latest of one history.
     row("forked", |f| f.conflict, |_| Verdict::SplitBrain),
     // A history that was cut off proves nothing, neither for nor against: an operator has to choose.
@@ -350,6 +351,12 @@ fn parted(facts: &Facts) -> bool {
         facts.lineage,
         Lineage::Same | Lineage::Diverged | Lineage::Unknown
     )
+}
+
+/// Both have gone on from a common past, and nobody has chosen.
+fn both_went_on(facts: &Facts) -> bool {
+    let given_up = facts.mine.discarded || facts.theirs.discarded;
+    facts.lineage == Lineage::Diverged && !given_up
 }
 
 /// An operator has given my side up and not theirs.

@@ -50,6 +50,35 @@ fn a_failed_disk_may_have_all_and_is_waited_for() {
     world.assert_protected();
 }
 
+#[test]
+fn a_side_whose_disk_has_failed_can_be_given_up() {
+    let mut world = World::new(2);
+    world.write(0, 1, 1, 1);
+    world.settle();
+    world.partition(0, 1);
+    world.settle();
+    let promoted = world.command(1, Command::Promote { force: true });
+    assert_eq!(promoted, Ok(Answer::Done));
+    world.write(0, 1, 1, 2);
+    world.write(1, 1, 1, 3);
+    world.settle();
+    world.crash(1);
+    world.machines[1].superblock.disk_state = DiskState::Failed;
+    world.start(1);
+    world.heal();
+    world.settle();
+    assert_eq!(world.machines[1].rows().last(), Some(&"split-brain"));
+    let kept = world.command(0, Command::Discard { slot: slot(0) });
+    assert!(kept.is_err(), "nothing would be left: {kept:?}");
+    for index in [0, 1] {
+        let given_up = world.command(index, Command::Discard { slot: slot(1) });
+        assert_eq!(given_up, Ok(Answer::Done));
+    }
+    world.settle();
+    assert_eq!(world.read(0, 1), Ok(2));
+    world.assert_protected();
+}
+
 /// Longer than a disk may take while another could go on.
 const HUNG_NANOS: u64 = 40_000_000_000;
 

@@ -1,7 +1,7 @@
 //! Moments that a quiet world passes through too fast, brought about by hand: what a line of the core keeps
 //! from happening in each.
 
-use super::world::{World, slot};
+use super::world::{SIZE, World, slot};
 use crate::Settings;
 use crate::command::{Answer, Command};
 use crate::event::{DiskError, Effect, Effects, Event, Kind, RequestError, SessionId};
@@ -49,10 +49,10 @@ fn a_rivals_configuration_is_not_taken_from_the_stream() {
     world.settle();
     let promoted = world.command(1, Command::Promote { force: true });
     assert_eq!(promoted, Ok(Answer::Done));
-    // Without a disk to compare there is a session between the two, and no split brain yet.
-    world.machines[0].disk_fails = Some(DiskError::Io);
-    world.write(0, 2, 1, 2);
-    world.settle();
+    // As long as they are of two sizes there is a session between the two, and no split brain yet.
+    let size_bytes = 2 * SIZE;
+    let grown = world.command(0, Command::Grow { size_bytes });
+    assert_eq!(grown, Ok(Answer::Done));
     world.heal();
     world.settle();
     let ours = world.node(1).configuration;

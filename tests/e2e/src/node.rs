@@ -206,6 +206,16 @@ impl Node {
         self.daemon.as_ref().map(Running::id)
     }
 
+    /// Where a path of the daemon's is found, which may have mounts of its own.
+    ///
+    /// # Panics
+    /// If it does not run, or the path is not absolute.
+    pub fn inside(&self, path: &Path) -> PathBuf {
+        let process = self.process().expect("the daemon runs");
+        let relative = path.strip_prefix("/").expect("an absolute path");
+        PathBuf::from(format!("/proc/{process}/root")).join(relative)
+    }
+
     /// Sends the daemon a signal.
     pub fn signal(&self, signal: Signal) {
         if let Some(daemon) = &self.daemon {

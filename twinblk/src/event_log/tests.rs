@@ -1,7 +1,8 @@
-use super::file::FILE_BYTES_MAX;
-use super::{EVENTS_MAX, EventLog, Happening};
+use super::file::{EventFile, FILE_BYTES_MAX};
+use super::{EVENTS_MAX, EventLog, EventView, Happening};
+use rustix::fs::{CWD, FileType, Mode, mknodat};
 use std::fs;
-use std::io::Write;
+use std::io::{BufRead, BufReader, Write};
 
 fn happening(text: &str) -> Happening {
     Happening {
@@ -51,6 +52,33 @@ fn memory_and_file_are_bounded() {
             .expect("it is there")
             .len();
         assert!(bytes <= FILE_BYTES_MAX + 2000, "{file}: {bytes}");
+    }
+}
+
+/// A pipe that nobody reads takes 64 KiB, and then nothing: as a disk that hangs.
+#[test]
+fn who_tells_of_an_event_waits_for_no_disk() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("events.jsonl");
+    mknodat(CWD, &path, FileType::Fifo, Mode::RUSR | Mode::WUSR, 0).expect("a pipe");
+    let mut both = fs::OpenOptions::new();
+    let reader = both.read(true).write(true).open(&path).expect("it opens");
+    let file = EventFile::open(&path).expect("it is a file like others");
+    let event = |id| EventView {
+        id,
+        at: String::new(),
+        node: "alpha".into(),
+        volume: None,
+        name: "promoted".into(),
+        number: 201,
+        text: "x".repeat(1000),
+    };
+    (1..=200).for_each(|id| file.append(&event(id)));
+    // The disk answers again, and nothing is missing.
+    let lines = BufReader::new(reader).lines().take(200);
+    for (line, id) in lines.zip(1..) {
+        let read: EventView = serde_json::from_str(&line.expect("a line")).expect("an event");
+        assert_eq!(read, event(id));
     }
 }
 

@@ -14,7 +14,7 @@ use e2e::{PATIENCE, wait_for};
 use format::log_block::LOG_SLOTS;
 use std::io::Write;
 use std::os::unix::fs::{FileExt, MetadataExt};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Duration;
 
 const BLOCKS: u64 = 16 << 10;
@@ -43,16 +43,9 @@ fn pair_with_small_disk(small: usize, size: &str) -> Cluster {
     cluster
 }
 
-/// A path as the node's daemon sees it.
-fn inside(cluster: &Cluster, node: usize, path: &Path) -> PathBuf {
-    let process = cluster.nodes[node].process().expect("the daemon runs");
-    let relative = path.strip_prefix("/").expect("an absolute path").to_owned();
-    PathBuf::from(format!("/proc/{process}/root")).join(relative)
-}
-
 /// Takes space away until it is freed by removing the file that this returns.
 fn ballast(cluster: &Cluster, node: usize, mib: usize) -> PathBuf {
-    let path = inside(cluster, node, &cluster.nodes[node].state().join("ballast"));
+    let path = cluster.nodes[node].inside(&cluster.nodes[node].state().join("ballast"));
     std::fs::write(&path, vec![1; mib << 20]).expect("the ballast fits");
     path
 }
@@ -98,7 +91,7 @@ fn the_secondary_s_disk_is_full() {
     cluster.nodes[1].cli(&["volume", "resync", "main"]);
     cluster.nodes[0].wait_state("main", "Protected");
     let image =
-        Image::of_file(&inside(&cluster, 1, &cluster.nodes[1].data("main"))).expect("it reads");
+        Image::of_file(&cluster.nodes[1].inside(&cluster.nodes[1].data("main"))).expect("it reads");
     assert_eq!(image.judge(&report.journal), []);
 }
 
@@ -130,13 +123,13 @@ fn the_primary_s_disk_is_full() {
     let mut client = cluster.nodes[serving].open("main");
     assert_holds(&mut client, &journal);
     let image =
-        Image::of_file(&inside(&cluster, 0, &cluster.nodes[0].data("main"))).expect("it reads");
+        Image::of_file(&cluster.nodes[0].inside(&cluster.nodes[0].data("main"))).expect("it reads");
     assert_eq!(image.judge(&journal), []);
 }
 
 /// Takes all space away, to the last block, until it is freed by removing the file that this returns.
 fn fill_up(cluster: &Cluster, node: usize) -> PathBuf {
-    let path = inside(cluster, node, &cluster.nodes[node].state().join("ballast"));
+    let path = cluster.nodes[node].inside(&cluster.nodes[node].state().join("ballast"));
     let mut file = std::fs::File::create(&path).expect("there is space for a name");
     for size in [1 << 20, 4096] {
         while file.write_all(&vec![1; size]).is_ok() {}
@@ -186,7 +179,7 @@ fn the_only_disk_that_is_left_is_full() {
     cluster.nodes[0].wait_state("main", "Protected");
     assert_holds(&mut cluster.nodes[0].open("main"), &report.journal);
     let image =
-        Image::of_file(&inside(&cluster, 0, &cluster.nodes[0].data("main"))).expect("it reads");
+        Image::of_file(&cluster.nodes[0].inside(&cluster.nodes[0].data("main"))).expect("it reads");
     assert_eq!(image.judge(&report.journal), []);
     let other = Image::of_file(&cluster.nodes[1].data("main")).expect("it reads");
     assert!(image == other, "the copies differ");
@@ -245,7 +238,7 @@ fn marks_need_no_space_later() {
     let status = cluster.nodes[0].wait_state("main", "Protected");
     assert_eq!(status["last_receipt"]["bytes_moved"], EXTENTS * 4096);
     let files = [
-        inside(&cluster, 0, &cluster.nodes[0].data("main")),
+        cluster.nodes[0].inside(&cluster.nodes[0].data("main")),
         cluster.nodes[1].data("main"),
     ];
     for file in files {
@@ -267,7 +260,7 @@ fn metadata_needs_no_space_later() {
     let mut cluster = pair_with_small_disk(0, "112M");
     cluster.create("main", "64M");
     let ballast = fill_up(&cluster, 0);
-    let used = || std::fs::metadata(inside(&cluster, 0, &cluster.nodes[0].metadata("main")));
+    let used = || std::fs::metadata(cluster.nodes[0].inside(&cluster.nodes[0].metadata("main")));
     let before = used().expect("it is there").blocks();
     // The superblock is written for each change of roles, and the log and marks for what the others hold.
     cluster.nodes[1].ok(&["volume", "swap", "main"]);
@@ -288,7 +281,7 @@ fn metadata_needs_no_space_later() {
     cluster.nodes[1].wait_state("main", "Protected");
     assert_holds(&mut cluster.nodes[1].open("main"), &report.journal);
     let image =
-        Image::of_file(&inside(&cluster, 0, &cluster.nodes[0].data("main"))).expect("it reads");
+        Image::of_file(&cluster.nodes[0].inside(&cluster.nodes[0].data("main"))).expect("it reads");
     assert_eq!(image.judge(&report.journal), []);
     cluster.alpha().stop();
 }
@@ -313,8 +306,8 @@ fn there_is_no_space_for_the_metadata() {
         for part in ["beta", "No space left"] {
             assert!(refused.stderr.contains(part), "{part}: {refused:?}");
         }
-        for (number, node) in cluster.nodes.iter().enumerate() {
-            let folder = inside(&cluster, number, &node.state().join("volumes"));
+        for node in &cluster.nodes {
+            let folder = node.inside(&node.state().join("volumes"));
             let left: Vec<_> = std::fs::read_dir(&folder).into_iter().flatten().collect();
             assert!(left.is_empty(), "{size}: {} keeps {left:?}", node.name());
             assert_eq!(node.ok(&["volume", "ls", "--quiet"]), "", "{}", node.name());
@@ -329,7 +322,7 @@ fn there_is_no_space_for_the_metadata() {
 #[test]
 fn there_is_no_space_for_the_registry() {
     let cluster = pair_with_small_disk(1, "4M");
-    let path = inside(&cluster, 1, &cluster.nodes[1].state().join("ballast"));
+    let path = cluster.nodes[1].inside(&cluster.nodes[1].state().join("ballast"));
     // As much as fits; the error is the point.
     let _ = std::fs::write(&path, vec![1; 8 << 20]);
     let refused = cluster.nodes[0].cli(&["volume", "create", "main", "--size", "64M"]);

@@ -127,8 +127,12 @@ fn who_cannot_write_its_metadata_is_followed_and_comes_back_by_itself() {
 fn a_disk_that_hangs_is_waited_for_where_nobody_else_could_go_on() {
     // The other is not there, or has the same storage, which stands still.
     for settings in [Settings::default(), automatic()] {
-        for dies in [true, false] {
+        for (dies, hot) in [(true, true), (true, false), (false, true), (false, false)] {
             let mut world = World::with(2, settings);
+            if hot {
+                // The data hangs, and else the activity log's block before it.
+                world.write(0, 1, 1, 9);
+            }
             world.settle();
             (0..2).for_each(|index| world.machines[index].disk_hangs = true);
             let write = world.write(0, 1, 1, 1);

@@ -196,7 +196,6 @@ impl Node {
     pub(crate) fn io_deadline(&self) -> Option<Nanos> {
         let busy = self.operations.len() > 0
             || self.barrier.active.is_some()
-            || self.metadata_since().is_some()
             || self.pages_failing.is_some();
         busy.then_some(self.next_check)
     }
@@ -222,9 +221,6 @@ impl Node {
             local |=
                 operation.pending > 0 && matches!(operation.work, Work::Write(_) | Work::Apply(_));
             late = late.union(self.legs(id).map_or(NodeSet::EMPTY, |legs| legs.awaiting));
-        }
-        if self.is_mute() {
-            return self.disconnect_all("the disk of its metadata does not answer", true);
         }
         // Where nobody could go on in our place, as while all storage stands still, the disk is waited for.
         let goes_on = |member| self.is_at_work(member) && !late.contains(member);

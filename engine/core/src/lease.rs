@@ -67,8 +67,7 @@ impl Node {
         self.thaw();
     }
 
-    /// Answers a ping, unless something of ours is open that would make another than the peer the primary, or we are to be
-    /// taken for dead.
+    /// Answers a ping, unless something of ours is open that would make another than the peer the primary.
     pub(crate) fn ping_received(&mut self, peer: Slot) -> bool {
         let promoting =
             matches!(&self.role, Role::Promoting(promotion) if promotion.commits.is_some());
@@ -78,7 +77,7 @@ impl Node {
             }
             _ => false,
         };
-        if promoting || dropped || self.is_mute() {
+        if promoting || dropped {
             return false;
         }
         if self.configuration.primary == Some(peer) {

@@ -46,18 +46,13 @@ impl Node {
         }
     }
 
-    /// When the older of the writes began that nothing goes on without.
-    pub(crate) fn metadata_since(&self) -> Option<Nanos> {
-        let writing = [self.persistence.writing, self.log_writing];
-        writing.into_iter().flatten().min()
-    }
-
     /// Without its metadata a primary cannot even hand over. It is as good as dead to the others, who may take over, and
     /// is back once the disk answers.
     pub(crate) fn is_mute(&self) -> bool {
         let hung = |since: Nanos| self.now.saturating_sub(since) >= self.settings.io_timeout;
+        let writing = [self.persistence.writing, self.log_writing];
         let followed = self.is_primary() && self.has_arbiter() && !self.other_members().is_empty();
-        followed && self.metadata_since().is_some_and(hung)
+        followed && writing.into_iter().flatten().any(hung)
     }
 
     /// One write of the log makes all extents hot that a turn wants.

@@ -92,8 +92,7 @@ impl Node {
             self.role,
             Role::Opening | Role::Promoting(_) | Role::HandingOver(_)
         ) || !self.persistence.is_idle()
-            || self.change.open().is_some()
-            || self.is_mute();
+            || self.change.open().is_some();
         if busy {
             return;
         }

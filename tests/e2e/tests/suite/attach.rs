@@ -19,6 +19,9 @@ use std::time::{Duration, Instant};
 /// After a supersession nobody is kept waiting for longer.
 const SUPERSEDED_MAX: Duration = Duration::from_secs(30);
 
+/// In an emulated machine, all of a file's exercise takes this long at most.
+const EXERCISE_MAX: Duration = Duration::from_secs(2_400);
+
 /// Two nodes with a volume that the first serves.
 pub(crate) fn pair(volume: &str, size: &str) -> Option<Cluster> {
     if !possible() {
@@ -166,6 +169,41 @@ fn discards_free_blocks_on_both_nodes() {
     }
     attached.unmount_clean();
     assert_equal(&cluster, "trim");
+}
+
+/// What fsx does how often. Pages are written and dropped all the time, so that the device is read, not only the kernel's memory.
+const EXERCISE: &str = "[weights]
+close_open = 1
+invalidate = 1
+mapread = 10
+mapwrite = 3
+read = 10
+write = 10
+truncate = 3
+fsync = 1
+fdatasync = 1
+posix_fallocate = 1
+punch_hole = 3
+posix_fadvise = 10
+copy_file_range = 1
+";
+
+#[test]
+fn a_file_is_exercised() {
+    const OPERATIONS: &str = "50000";
+    let Some(cluster) = pair("exercised", "64M") else {
+        return;
+    };
+    let weights = cluster.folder().join("fsx.toml");
+    std::fs::write(&weights, EXERCISE).expect("it is written");
+    let attached = Attached::new(&cluster.nodes[0], "exercised");
+    let file = attached.mkfs().join("file");
+    let mut fsx = Command::new("fsx");
+    fsx.args(["-N", OPERATIONS, "-S", "42"]);
+    fsx.arg("-f").arg(weights).arg(file);
+    program::run(fsx, EXERCISE_MAX).success();
+    attached.unmount_clean();
+    assert_equal(&cluster, "exercised");
 }
 
 /// XFS, since ext4 grows online only for those with CAP_SYS_RESOURCE, which root has not everywhere.

@@ -8,14 +8,10 @@ use e2e::program;
 use e2e::{PATIENCE, wait_for};
 use rustix::process::Signal;
 use std::path::Path;
-use std::process::Command;
 use std::time::Duration;
 
 /// Longer than the kernel waits for an answer before it asks again.
 const SILENCE: Duration = Duration::from_secs(14);
-
-/// Emulated, all of a file's exercise takes this long at most.
-const EXERCISE_MAX: Duration = Duration::from_secs(2_400);
 
 pub(crate) fn kernel_pair(volume: &str) -> Option<Cluster> {
     (backend() == "nbd").then(|| pair(volume, "64M"))?
@@ -145,21 +141,4 @@ fn an_ext4_grows_online() {
     assert!(room.f_blocks * room.f_frsize > 80 << 20);
     attached.unmount_clean();
     assert_equal(&cluster, "larger");
-}
-
-/// Reads, writes, truncations, mappings and holes at random, each looked at.
-#[test]
-fn a_file_is_exercised() {
-    const OPERATIONS: &str = "50000";
-    let Some(cluster) = kernel_pair("exercised") else {
-        return;
-    };
-    let attached = Attached::new(&cluster.nodes[0], "exercised");
-    let folder = attached.mkfs();
-    let file = folder.join("file");
-    let mut fsx = Command::new("fsx");
-    fsx.args(["-N", OPERATIONS, "-S", "42"]).arg(file);
-    program::run(fsx, EXERCISE_MAX).success();
-    attached.unmount_clean();
-    assert_equal(&cluster, "exercised");
 }

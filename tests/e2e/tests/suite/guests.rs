@@ -169,7 +169,7 @@ fn the_kernel_s_driver_bears_a_long_run() {
     if is_long() {
         run_in_guest(&[
             "attach::a_device_keeps_its_volume_over_a_restart",
-            "attach_kernel::a_file_is_exercised",
+            "attach::a_file_is_exercised",
         ]);
     }
 }

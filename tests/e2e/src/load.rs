@@ -53,6 +53,14 @@ impl Default for Plan {
 }
 
 impl Plan {
+    /// So many requests on each connection, of every kind.
+    pub fn requests(requests_max: u64) -> Plan {
+        Plan {
+            requests_max,
+            ..Plan::default()
+        }
+    }
+
     /// So many writes of one block each, spread over the volume, and nothing else.
     pub fn single_blocks(writes: u64, seed: u64) -> Plan {
         Plan {
@@ -122,6 +130,17 @@ impl Load {
             })
             .collect();
         Ok(Load { workers, shared })
+    }
+
+    /// Runs a plan to its end.
+    ///
+    /// # Panics
+    /// If anything goes wrong.
+    pub fn complete(endpoint: &Endpoint, export: &str, journal: Journal, plan: &Plan) -> Report {
+        let load = Load::start(endpoint, export, journal, plan);
+        let report = load.expect("it serves").wait();
+        report.assert_clean();
+        report
     }
 
     /// Writes that have been acknowledged so far.

@@ -145,18 +145,9 @@ fn a_secondary_that_hangs_is_left_behind_and_comes_back() {
 fn restarting_both_moves_nothing() {
     let mut cluster = Cluster::linked_pair();
     cluster.create("main", "64M");
-    let plan = Plan {
-        requests_max: 1_000,
-        ..Plan::default()
-    };
-    let load = Load::start(
-        &cluster.nodes[0].endpoint(),
-        "main",
-        Journal::new(1, BLOCKS),
-        &plan,
-    );
-    let report = load.expect("the primary serves").wait();
-    report.assert_clean();
+    let journal = Journal::new(1, BLOCKS);
+    let plan = Plan::requests(1_000);
+    let report = Load::complete(&cluster.nodes[0].endpoint(), "main", journal, &plan);
     for first in [0, 1] {
         cluster.nodes[first].stop();
         cluster.nodes[1 - first].stop();

@@ -119,18 +119,9 @@ fn everything_works_without_privileges() {
     }
     cluster.start();
     cluster.create("main", "64M");
-    let plan = Plan {
-        requests_max: 2_000,
-        ..Plan::default()
-    };
-    let load = Load::start(
-        &cluster.nodes[0].endpoint(),
-        "main",
-        Journal::new(1, 16 << 10),
-        &plan,
-    );
-    let report = load.expect("it serves").wait();
-    report.assert_clean();
+    let journal = Journal::new(1, 16 << 10);
+    let plan = Plan::requests(2_000);
+    let report = Load::complete(&cluster.nodes[0].endpoint(), "main", journal, &plan);
     assert_copies(&cluster, "main", &report.journal);
 }
 

@@ -80,23 +80,14 @@ fn opening_a_volume_brings_it_here_on_demand() {
     assert!(refused.is_err(), "alpha's client uses it");
     drop(user);
     // Unused, it comes; from a primary that is there as from one that is not.
-    let plan = Plan {
-        requests_max: 500,
-        ..Plan::default()
-    };
     cluster.nodes[1].open("main");
     assert_eq!(
         cluster.nodes[1].status("main").expect("a status")["role"],
         "Primary"
     );
-    let load = Load::start(
-        &cluster.nodes[1].endpoint(),
-        "main",
-        Journal::new(1, BLOCKS),
-        &plan,
-    );
-    let report = load.expect("it serves").wait();
-    report.assert_clean();
+    let journal = Journal::new(1, BLOCKS);
+    let plan = Plan::requests(500);
+    let report = Load::complete(&cluster.nodes[1].endpoint(), "main", journal, &plan);
     cluster.beta().kill();
     std::thread::sleep(WATCHED);
     let status = cluster.nodes[0].status("main").expect("a status");

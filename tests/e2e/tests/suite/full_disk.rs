@@ -264,14 +264,9 @@ fn metadata_needs_no_space_later() {
     let before = used().expect("it is there").blocks();
     // The superblock is written for each change of roles, and the log and marks for what the others hold.
     cluster.nodes[1].ok(&["volume", "swap", "main"]);
-    let plan = Plan {
-        requests_max: 1_000,
-        ..Plan::default()
-    };
     let journal = Journal::new(1, BLOCKS);
-    let load = Load::start(&cluster.nodes[1].endpoint(), "main", journal, &plan);
-    let report = load.expect("it serves").wait();
-    report.assert_clean();
+    let plan = Plan::requests(1_000);
+    let report = Load::complete(&cluster.nodes[1].endpoint(), "main", journal, &plan);
     assert_eq!(used().expect("it is there").blocks(), before);
     cluster.nodes[1].wait_status("main", "without alpha", |status| {
         replica(status, "alpha")["in_sync"] == false
@@ -333,16 +328,7 @@ fn there_is_no_space_for_the_registry() {
     );
     std::fs::remove_file(path).expect("space is freed");
     cluster.create("main", "1M");
-    let plan = Plan {
-        requests_max: 100,
-        ..Plan::default()
-    };
-    let load = Load::start(
-        &cluster.nodes[0].endpoint(),
-        "main",
-        Journal::new(1, 256),
-        &plan,
-    );
-    let report = load.expect("it serves").wait();
-    report.assert_clean();
+    let journal = Journal::new(1, 256);
+    let plan = Plan::requests(100);
+    Load::complete(&cluster.nodes[0].endpoint(), "main", journal, &plan);
 }

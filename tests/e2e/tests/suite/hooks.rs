@@ -47,13 +47,9 @@ fn hooks_follow_the_volume_and_are_told_its_facts() {
     agents[0].wait_lines(&[promoted, protected]);
 
     cluster.beta().kill();
-    let plan = Plan {
-        requests_max: 200,
-        ..Plan::default()
-    };
     let journal = Journal::new(1, 16 << 10);
-    let load = Load::start(&cluster.nodes[0].endpoint(), "main", journal, &plan);
-    load.expect("it serves").wait().assert_clean();
+    let plan = Plan::requests(200);
+    Load::complete(&cluster.nodes[0].endpoint(), "main", journal, &plan);
     agents[0].wait_lines(&[promoted, protected, alone]);
     cluster.beta().start();
     agents[0].wait_lines(&[promoted, protected, alone, protected]);

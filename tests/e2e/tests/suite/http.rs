@@ -81,14 +81,9 @@ fn metrics_show_what_clients_do_and_what_is_missing_and_return_to_zero() {
     let (mut cluster, addresses) = pair();
     let alpha = addresses[0];
     cluster.create("main", "64M");
-    let plan = Plan {
-        requests_max: 1_000,
-        ..Plan::default()
-    };
     let journal = Journal::new(1, 16 << 10);
-    let load = Load::start(&cluster.nodes[0].endpoint(), "main", journal, &plan);
-    let report = load.expect("it serves").wait();
-    report.assert_clean();
+    let plan = Plan::requests(1_000);
+    let report = Load::complete(&cluster.nodes[0].endpoint(), "main", journal, &plan);
     let value = |series: &str| metric(alpha, series);
     let writes = value("twinblk_volume_writes_total{volume=\"main\"}");
     assert!(writes.is_some_and(|writes| writes > 100.0), "{writes:?}");

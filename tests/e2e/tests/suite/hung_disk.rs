@@ -70,18 +70,9 @@ fn who_cannot_write_its_metadata_is_followed_and_comes_back_by_itself() {
     }
     let (cluster, _arbiter) = pair_with_own_disk();
     cluster.create("main", "256M");
-    let plan = Plan {
-        requests_max: 100,
-        ..Plan::default()
-    };
-    let load = Load::start(
-        &cluster.nodes[0].endpoint(),
-        "main",
-        Journal::new(1, BLOCKS),
-        &plan,
-    );
-    let report = load.expect("it serves").wait();
-    report.assert_clean();
+    let journal = Journal::new(1, BLOCKS);
+    let plan = Plan::requests(100);
+    let report = Load::complete(&cluster.nodes[0].endpoint(), "main", journal, &plan);
     let mut journal = report.journal;
     // Where nothing has been written the activity log has to say so first.
     let blocks = EXTENT_BYTES / BLOCK_BYTES as u64;

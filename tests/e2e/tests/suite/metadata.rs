@@ -21,18 +21,11 @@ fn stopped() -> (Cluster, Journal) {
     cluster.start();
     cluster.create("main", "4M");
     let plan = Plan {
-        requests_max: 300,
         connections: 1,
-        ..Plan::default()
+        ..Plan::requests(300)
     };
-    let load = Load::start(
-        &cluster.nodes[0].endpoint(),
-        "main",
-        Journal::new(1, BLOCKS),
-        &plan,
-    );
-    let report = load.expect("it serves").wait();
-    report.assert_clean();
+    let journal = Journal::new(1, BLOCKS);
+    let report = Load::complete(&cluster.nodes[0].endpoint(), "main", journal, &plan);
     cluster.alpha().stop();
     (cluster, report.journal)
 }
@@ -167,14 +160,9 @@ fn truncate(path: &Path, bytes: u64) {
 fn lost_metadata_is_made_anew_when_told() {
     let mut cluster = Cluster::pair();
     cluster.create("main", "64M");
-    let plan = Plan {
-        requests_max: 500,
-        ..Plan::default()
-    };
     let journal = Journal::new(1, 16 << 10);
-    let load = Load::start(&cluster.nodes[0].endpoint(), "main", journal, &plan);
-    let report = load.expect("it serves").wait();
-    report.assert_clean();
+    let plan = Plan::requests(500);
+    let report = Load::complete(&cluster.nodes[0].endpoint(), "main", journal, &plan);
     cluster.beta().stop();
     std::fs::remove_file(cluster.nodes[1].metadata("main")).expect("it is removed");
     cluster.beta().start();

@@ -32,14 +32,9 @@ fn a_node_is_drained_and_stays_so_until_it_is_activated() {
     cluster.create("two", "32M");
     cluster.create("main", "64M");
     cluster.nodes[1].ok(&["volume", "swap", "two"]);
-    let plan = Plan {
-        requests_max: 500,
-        ..Plan::default()
-    };
     let journal = Journal::new(1, 16 << 10);
-    let load = Load::start(&cluster.nodes[0].endpoint(), "main", journal, &plan);
-    let report = load.expect("it serves").wait();
-    report.assert_clean();
+    let plan = Plan::requests(500);
+    let report = Load::complete(&cluster.nodes[0].endpoint(), "main", journal, &plan);
     for node in &cluster.nodes {
         wait_facts(node, "alpha", &json!([2, 1, false]));
         wait_facts(node, "beta", &json!([1, 2, false]));

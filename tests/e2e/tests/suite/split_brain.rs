@@ -12,15 +12,10 @@ const BLOCKS: u64 = 16 << 10;
 
 fn write(node: &Node, journal: Journal, seed: u64) -> Journal {
     let plan = Plan {
-        requests_max: 300,
         seed,
-        ..Plan::default()
+        ..Plan::requests(300)
     };
-    let report = Load::start(&node.endpoint(), "main", journal, &plan)
-        .expect("the node serves")
-        .wait();
-    report.assert_clean();
-    report.journal
+    Load::complete(&node.endpoint(), "main", journal, &plan).journal
 }
 
 #[test]

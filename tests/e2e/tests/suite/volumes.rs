@@ -13,14 +13,10 @@ const BLOCKS: u64 = 16 << 10;
 
 fn write_some(cluster: &Cluster, node: usize, journal: Journal, seed: u64) -> Journal {
     let plan = Plan {
-        requests_max: 500,
         seed,
-        ..Plan::default()
+        ..Plan::requests(500)
     };
-    let load = Load::start(&cluster.nodes[node].endpoint(), "main", journal, &plan);
-    let report = load.expect("the node serves").wait();
-    report.assert_clean();
-    report.journal
+    Load::complete(&cluster.nodes[node].endpoint(), "main", journal, &plan).journal
 }
 
 #[test]

@@ -2,11 +2,10 @@
 
 use crate::duty::{Duty, Transition};
 use crate::failure::{Context, Failure};
-use crate::trust::objection;
+use crate::trust::folder_of_notes;
 use crate::{files, hexadecimal};
 use format::types::Name;
 use serde::{Deserialize, Serialize};
-use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
 /// What hooks have been told of a volume.
@@ -37,21 +36,10 @@ pub(super) struct Begun {
 pub(super) struct Notes(PathBuf);
 
 impl Notes {
-    /// Makes the folder where there is none. In one that others may write to, they could have any file written over.
+    /// The folder is made where there is none.
     pub(super) fn open(folder: &Path) -> Result<Notes, Failure> {
-        let shown = folder.display();
-        if !folder.exists() {
-            let mut builder = std::fs::DirBuilder::new();
-            let made = builder.recursive(true).mode(0o700).create(folder);
-            made.context(|| format!("cannot make {shown}"))?;
-            files::sync_folder_of(folder)?;
-        }
-        match objection(folder) {
-            None => Ok(Notes(folder.to_owned())),
-            Some(reason) => Err(Failure::failed(format!(
-                "{shown} is no place for the agent's notes: {reason}; name another by [hooks] state_dir"
-            ))),
-        }
+        folder_of_notes(folder, "agent", "[hooks] state_dir")?;
+        Ok(Notes(folder.to_owned()))
     }
 
     /// Every note, with its volume's id. One that is damaged is passed over: its volume is taken for a new one.

@@ -2,11 +2,10 @@
 
 use crate::failure::{Context, Failure};
 use crate::files;
-use crate::trust::objection;
+use crate::trust::folder_of_notes;
 use format::types::Name;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
-use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
 /// What is remembered of a volume.
@@ -34,20 +33,9 @@ pub(super) struct Notes {
 }
 
 impl Notes {
-    /// Makes the folder where there is none. In one that others may write to, they could have anything detached.
+    /// The folder is made where there is none.
     pub(super) fn open(folder: &Path) -> Result<Notes, Failure> {
-        let shown = folder.display();
-        if !folder.exists() {
-            let mut builder = std::fs::DirBuilder::new();
-            let made = builder.recursive(true).mode(0o700).create(folder);
-            made.context(|| format!("cannot make {shown}"))?;
-            files::sync_folder_of(folder)?;
-        }
-        if let Some(reason) = objection(folder) {
-            return Err(Failure::failed(format!(
-                "{shown} is no place for the plugin's notes: {reason}; name another by [docker] state_dir"
-            )));
-        }
+        folder_of_notes(folder, "plugin", "[docker] state_dir")?;
         let boot = std::fs::read_to_string("/proc/sys/kernel/random/boot_id");
         let boot = boot.context(|| "cannot read the id of this boot".to_owned())?;
         Ok(Notes {

@@ -103,7 +103,8 @@ impl World {
         self.schedule(at, Happening::Answer { host, life, answer });
     }
 
-    /// R5a: a proposal is durable before it is sent. R2: so are the marks for those whom it drops.
+    /// R5a: a proposal is durable before it is sent. R2: so are the marks for those whom it drops, unless the register has gone
+    /// on: what its answer would tell was lost with the proposer, who asks again.
     fn check_proposal(&mut self, host: usize, next: Configuration) {
         let superblock = self.hosts[host].meta.superblock();
         let (durable, now) = (superblock.proposal, superblock.configuration);
@@ -112,7 +113,10 @@ impl World {
                 format!("{host} proposes {next:?}, and {durable:?} is durable")
             });
         }
-        self.check_drop(host, now, next);
+        let may_take = |held: Configuration| held.epoch < next.epoch;
+        if self.register.held.is_none_or(may_take) {
+            self.check_drop(host, now, next);
+        }
     }
 
     /// The register moves on.

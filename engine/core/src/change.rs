@@ -43,8 +43,8 @@ pub(crate) enum Then {
     Opened,
     /// Our own change is committed.
     Committed,
-    /// A proposal may be sent.
-    Proposed,
+    /// This proposal may be sent.
+    Proposed(Configuration),
     /// A handshake goes on.
     Settled {
         peer: Slot,

@@ -80,7 +80,7 @@ impl Node {
         }
         self.superblock.proposal = Some(next);
         self.change = Change::Noting { next, cause };
-        self.persist(Then::Proposed);
+        self.persist(Then::Proposed(next));
     }
 
     /// Makes a configuration of our own durable, after which it binds.
@@ -145,11 +145,13 @@ impl Node {
             Then::Nothing => {}
             Then::Opened => self.opened(),
             Then::Committed => self.committed(),
-            Then::Proposed => {
-                if let Change::Noting { next, cause } = self.change {
+            Then::Proposed(noted) => match self.change {
+                Change::Noting { next, cause } if next == noted => {
                     self.change = Change::Proposing { next, cause };
                 }
-            }
+                // It was given up meanwhile.
+                _ => {}
+            },
             Then::Settled { peer, session } => self.settled(peer, session),
             Then::Learned {
                 peer,
@@ -178,6 +180,21 @@ impl Node {
             unreachable!("a change is committed once")
         };
         self.change = Change::None;
+        if self.is_latest(next) {
+            self.take_effect(next, cause);
+        }
+        self.renew_sessions();
+        self.restart_handshakes();
+        self.unblock();
+    }
+
+    /// Whether a configuration that is durable at last has not been gone past meanwhile, as it can be while a disk hangs:
+    /// the later one binds from the moment that it was heard of.
+    fn is_latest(&self, durable: Configuration) -> bool {
+        self.superblock.configuration == durable
+    }
+
+    fn take_effect(&mut self, next: Configuration, cause: Cause) {
         let before = self.configuration;
         if cause != Cause::Reopened {
             self.clear_voided(before, next);
@@ -207,9 +224,6 @@ impl Node {
             Cause::Promote => self.promotion_committed(),
             Cause::Reopened => self.reopened_committed(),
         }
-        self.renew_sessions();
-        self.restart_handshakes();
-        self.unblock();
     }
 
     /// A configuration binds from now on: nothing waits for those who have left it, and their marks cover all
@@ -334,6 +348,16 @@ impl Node {
     }
 
     fn learned(&mut self, peer: Slot, session: SessionId, configuration: Configuration) {
+        if !self.is_latest(configuration) {
+            if self.session_matches(peer, session) {
+                self.disconnect(
+                    peer,
+                    "it told of a configuration that has been gone past",
+                    true,
+                );
+            }
+            return;
+        }
         self.clear_voided(self.configuration, configuration);
         self.bind(configuration);
         self.restart_handshakes();

@@ -123,6 +123,31 @@ fn who_cannot_write_its_metadata_is_followed_and_comes_back_by_itself() {
     world.assert_protected();
 }
 
+/// A configuration that has been gone past when it is durable at last binds nobody.
+#[test]
+fn what_was_committed_before_the_disk_hung_is_not_gone_back_to() {
+    let mut world = World::with(3, automatic());
+    world.write(0, 1, 1, 1);
+    world.settle();
+    world.arbiter.deaf = true;
+    world.crash(2);
+    world.settle();
+    world.machines[0].disk_hangs = true;
+    world.arbiter.deaf = false;
+    world.pass(HUNG_NANOS);
+    assert!(serves(&mut world, 1));
+    world.write(1, 1, 1, 2);
+    world.settle();
+    world.machines[0].disk_answers();
+    world.settle();
+    let bound = [0, 1].map(|index| world.node(index).status().configuration);
+    assert_eq!(bound[0], bound[1]);
+    assert!(bound[0].in_sync.contains(slot(0)), "{bound:?}");
+    world.start(2);
+    world.settle();
+    world.assert_protected();
+}
+
 #[test]
 fn a_disk_that_hangs_is_waited_for_where_nobody_else_could_go_on() {
     // The other is not there, or has the same storage, which stands still.

@@ -4,9 +4,17 @@
 //! behind them are reached. What is then accepted must be written again as the very same bytes:
 //! there is one encoding of everything, and no field that a reader overlooks.
 //!
-//! Another crate's decoder gets a target by a file in `fuzz_targets` and a `[[bin]]` in the manifest;
+//! Another crate's decoder gets a target by a module here and a program in `targets`, which only links it to the fuzzer:
 //! `README.md` tells how they are run.
 #![forbid(unsafe_code)]
+
+pub mod bitmap_page;
+pub mod frame;
+pub mod handshake;
+pub mod log_recovery;
+pub mod nbd_negotiation;
+pub mod nbd_session;
+pub mod superblock;
 
 /// Bytes of a metadata block.
 pub const BLOCK: usize = 4096;

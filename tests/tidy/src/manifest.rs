@@ -61,6 +61,10 @@ pub const LAYERS: &[Layer] = &[
         package: "fuzz",
         below: &["format", "nbd-server", "engine", "replica"],
     },
+    Layer {
+        package: "fuzz-targets",
+        below: &["fuzz"],
+    },
 ];
 
 /// A manifest's package name; `None` for the workspace's own.

@@ -1,9 +1,7 @@
 //! A peer's frame: header and body.
-#![no_main]
 
 use bytes::BytesMut;
 use format::frame::{Frame, HEADER_BYTES, PAYLOAD_BYTES_MAX, PayloadSummary, decode_header};
-use libfuzzer_sys::fuzz_target;
 
 /// Reads a stream that begins with a frame.
 fn read(bytes: &[u8]) {
@@ -22,18 +20,21 @@ fn read(bytes: &[u8]) {
     };
     let crc = u32::from_le_bytes([bytes[28], bytes[29], bytes[30], bytes[31]]);
     assert_eq!(header.check_payload(crc), Ok(()));
-    let length = header.payload_length() as u32;
-    let payload = frame.has_payload().then_some(PayloadSummary { length, crc });
+    let length = u32::try_from(header.payload_length()).expect("it is limited");
+    let payload = frame
+        .has_payload()
+        .then_some(PayloadSummary { length, crc });
     let mut again = BytesMut::new();
     frame.encode(header.epoch(), payload, &mut again);
     assert!(again[..] == bytes[..HEADER_BYTES + body.len()]);
 }
 
-fuzz_target!(|input: &[u8]| {
+/// Takes any bytes.
+pub fn take(input: &[u8]) {
     read(input);
     if let Some((header, body)) = input.split_first_chunk()
-        && let Some(bytes) = fuzz::frame(header, body)
+        && let Some(bytes) = crate::frame(header, body)
     {
         read(&bytes);
     }
-});
+}

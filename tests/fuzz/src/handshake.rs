@@ -1,10 +1,8 @@
 //! The messages of the handshake, before and behind their keyed hashes.
-#![no_main]
 
 use format::hello::{
     Hello, LinkKey, Opening, PREFIX_BYTES, Proof, Welcome, decode_prefix, negotiate,
 };
-use libfuzzer_sys::fuzz_target;
 
 const CLUSTER_KEY: [u8; 32] = [0x5a; 32];
 
@@ -44,7 +42,8 @@ fn read(bytes: &[u8], key: &LinkKey) {
     }
 }
 
-fuzz_target!(|input: &[u8]| {
+/// Takes any bytes.
+pub fn take(input: &[u8]) {
     let (dialer, acceptor) = (opening(1), opening(2));
     let key = LinkKey::new(&CLUSTER_KEY, &dialer, &acceptor);
     read(input, &key);
@@ -52,9 +51,9 @@ fuzz_target!(|input: &[u8]| {
         return;
     };
     let kind = kind % 5;
-    let raw_key = fuzz::link_key(&CLUSTER_KEY, &dialer.encode(), &acceptor.encode());
+    let raw_key = crate::link_key(&CLUSTER_KEY, &dialer.encode(), &acceptor.encode());
     let link_key = (kind > 2).then_some(&raw_key);
-    if let Some(bytes) = fuzz::message(kind, content, link_key) {
+    if let Some(bytes) = crate::message(kind, content, link_key) {
         read(&bytes, &key);
     }
-});
+}

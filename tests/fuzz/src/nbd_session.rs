@@ -1,13 +1,10 @@
 //! Whatever a client sends, and however it is cut on its way, the session makes the same of it, does not
 //! panic, and passes on no request that does not lie within the volume.
-#![no_main]
-#![forbid(unsafe_code)]
 
 use engine::frontend::{
     Allocation, ClientKind, ClientRequest, Next, PAYLOAD_BYTES_MAX, Parsed, Session,
 };
 use format::types::Span;
-use libfuzzer_sys::fuzz_target;
 use nbd_server::session::{Agreement, NbdSession};
 use replica::event::RequestError;
 
@@ -24,7 +21,7 @@ struct Outcome {
 struct Engine {
     session: NbdSession,
     received: Vec<u8>,
-    payload_left: u64,
+    payload_left: usize,
     /// Requests that are completed only when the third after them comes.
     waiting: Vec<ClientRequest>,
     outcome: Outcome,
@@ -34,8 +31,8 @@ impl Engine {
     /// Takes one step; whether there may be another.
     fn advance(&mut self) -> bool {
         if self.payload_left > 0 {
-            let taken = self.payload_left.min(self.received.len() as u64);
-            self.received.drain(..taken as usize);
+            let taken = self.payload_left.min(self.received.len());
+            self.received.drain(..taken);
             self.payload_left -= taken;
             return self.payload_left == 0;
         }
@@ -63,7 +60,8 @@ impl Engine {
     fn begin(&mut self, request: ClientRequest) {
         if let ClientKind::Write { .. } = request.kind {
             assert!(request.span.length <= PAYLOAD_BYTES_MAX);
-            self.payload_left = request.span.length;
+            let length = usize::try_from(request.span.length);
+            self.payload_left = length.expect("it is limited");
         }
         self.outcome.requests.push(request);
         self.waiting.push(request);
@@ -131,7 +129,8 @@ fn serve(agreement: Agreement, data: &[u8], piece_bytes: usize) -> Outcome {
     engine.outcome
 }
 
-fuzz_target!(|data: &[u8]| {
+/// Takes any bytes.
+pub fn take(data: &[u8]) {
     let Some((choice, data)) = data.split_first() else {
         return;
     };
@@ -140,8 +139,9 @@ fuzz_target!(|data: &[u8]| {
         structured_replies,
         allocation_context: structured_replies && choice & 2 != 0,
         read_only: choice & 4 != 0,
+        sends_again: choice & 8 != 0,
     };
     let whole = serve(agreement, data, data.len().max(1));
     assert_eq!(whole, serve(agreement, data, 29));
     assert_eq!(whole, serve(agreement, data, 1));
-});
+}

@@ -1,9 +1,7 @@
 //! The ring of the activity log, whose blocks the input changes here and there.
-#![no_main]
 
+use crate::{BLOCK, block};
 use format::log_block::{LOG_CONTEXT, LOG_RING_BLOCKS, LogBlock, NO_EXTENT, Recovered, recover};
-use fuzz::{BLOCK, block};
-use libfuzzer_sys::fuzz_target;
 
 const INSTANCE: u64 = 7;
 
@@ -20,11 +18,11 @@ fn sound(sequence: u64) -> Box<[u8; BLOCK]> {
 
 /// Three bytes of the input change one byte of one block; its checksum stays right.
 fn patched(input: &[u8]) -> Vec<Box<[u8; BLOCK]>> {
-    let newest = u64::from(input.first().copied().unwrap_or(0));
-    let oldest = newest.saturating_sub(LOG_RING_BLOCKS as u64 - 1);
+    let newest = usize::from(input.first().copied().unwrap_or(0));
+    let oldest = newest.saturating_sub(LOG_RING_BLOCKS - 1);
     let mut ring = vec![Box::new([0; BLOCK]); LOG_RING_BLOCKS];
     for sequence in oldest..=newest {
-        ring[sequence as usize % LOG_RING_BLOCKS] = sound(sequence);
+        ring[sequence % LOG_RING_BLOCKS] = sound(sequence as u64);
     }
     for patch in input.get(1..).unwrap_or_default().chunks_exact(4) {
         let bytes = &mut ring[usize::from(patch[0]) % LOG_RING_BLOCKS];
@@ -35,7 +33,8 @@ fn patched(input: &[u8]) -> Vec<Box<[u8; BLOCK]>> {
     ring
 }
 
-fuzz_target!(|input: &[u8]| {
+/// Takes any bytes.
+pub fn take(input: &[u8]) {
     recover(input.chunks(BLOCK), INSTANCE);
     if let Ok(decoded) = LogBlock::decode(&block(b"twinblkL", input)) {
         assert!(decoded.encode()[..] == block(b"twinblkL", input));
@@ -45,4 +44,4 @@ fuzz_target!(|input: &[u8]| {
         assert!(extents.is_sorted_by(|earlier, later| earlier < later));
         assert!(!extents.contains(&NO_EXTENT));
     }
-});
+}

@@ -1,11 +1,10 @@
 //! Both copies of the superblock, and the choice between them.
-#![no_main]
 
+use crate::{BLOCK, block};
 use format::superblock::{Superblock, SuperblockChoice, choose_superblock};
-use fuzz::{BLOCK, block};
-use libfuzzer_sys::fuzz_target;
 
-fuzz_target!(|input: &[u8]| {
+/// Takes any bytes.
+pub fn take(input: &[u8]) {
     let (first, second) = input.split_at(input.len().min(BLOCK));
     choose_superblock([first, second]);
     let half = input.len() / 2;
@@ -20,4 +19,4 @@ fuzz_target!(|input: &[u8]| {
         assert!(repair.iter().any(Option::is_none));
         assert_eq!(superblock.invalid(), None);
     }
-});
+}

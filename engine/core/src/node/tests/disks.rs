@@ -148,6 +148,27 @@ fn what_was_committed_before_the_disk_hung_is_not_gone_back_to() {
     world.assert_protected();
 }
 
+/// The same of one that came from the primary.
+#[test]
+fn what_was_told_before_the_disk_hung_is_not_gone_back_to() {
+    let mut world = World::with(3, automatic());
+    world.settle();
+    world.machines[1].disk_hangs = true;
+    world.crash(2);
+    world.settle();
+    world.partition(0, 1);
+    world.settle();
+    let latest = world.node(0).status().configuration;
+    assert_eq!(latest.in_sync, NodeSet::only(slot(0)));
+    world.machines[1].disk_answers();
+    world.run();
+    assert_eq!(world.node(1).status().configuration, latest);
+    world.heal();
+    world.start(2);
+    world.settle();
+    world.assert_protected();
+}
+
 #[test]
 fn a_disk_that_hangs_is_waited_for_where_nobody_else_could_go_on() {
     // The other is not there, or has the same storage, which stands still.
